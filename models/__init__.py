@@ -1,0 +1,1 @@
+"""Small trained models that ship with the project, and the scripts that made them."""

@@ -1,0 +1,74 @@
+"""Process rewards: build one on a language model's body, measure it, calibrate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
+
+from models._common import llama_config
+from models._sample import step_logits
+
+Grader = Callable[[str, str], list[bool]]
+
+
+def reward_from(body: LlamaForCausalLM, layers: int) -> LlamaForTokenClassification:
+    """A reward with one logit a token on top of ``body``, with fresh layers above it if asked for.
+
+    A fresh layer's outputs start at zero, so training starts from exactly what the body knows; it
+    is there because comparing a result with the right one comes after working out the right one.
+    """
+    config = llama_config(
+        body.config.vocab_size,
+        hidden=body.config.hidden_size,
+        layers=layers,
+        num_labels=1,
+        classifier_dropout=0.0,
+    )
+    model = LlamaForTokenClassification(config)
+    model.model.load_state_dict(body.model.state_dict(), strict=False)
+    for layer in model.model.layers[body.config.num_hidden_layers :]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    torch.nn.init.zeros_(model.score.weight)
+    return model
+
+
+def measure(
+    model: LlamaForTokenClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: list[tuple[str, str, bool]],
+    grade: Grader,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels at every step end of (prompt, text, ended) rows."""
+    logits, labels = [], []
+    for row, read in zip(rows, step_logits(model, tokenizer, rows), strict=True):
+        logits += read
+        # A text that stops right after a newline has a step end without a line: wrong.
+        labels += [*grade(row[0], row[1]), False][: len(read)]
+    return np.array(logits), np.array(labels, dtype=bool)
+
+
+def calibrate(model: LlamaForTokenClassification, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Platt scaling, folded into the score head so that users need not know of it."""
+    x, y = torch.tensor(logits), torch.tensor(labels).to(torch.float64)
+    scale = torch.ones(2, dtype=torch.float64)
+    scale[1] = 0.0
+    scale.requires_grad_()
+    optimizer = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(scale[0] * x + scale[1], y)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    slope, shift = scale.detach().tolist()
+    with torch.no_grad():
+        model.score.weight.mul_(slope)
+        model.score.bias.mul_(slope).add_(shift)
+    print(f"  calibration: slope {slope:.3f}, shift {shift:.3f}", flush=True)

@@ -1,0 +1,38 @@
+"""smcgen: steer text and diffusion generation, and any state-space model, with particles.
+
+Start with `smcgen.steer` (a language model and a reward) or `smcgen.smc` (any Feynman-Kac model).
+"""
+
+from typing import TYPE_CHECKING
+
+from smcgen._lazy import lazy
+from smcgen._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from smcgen.core.cost import Cost as Cost
+    from smcgen.core.feynman_kac import FeynmanKac as FeynmanKac
+    from smcgen.core.result import SMCResult as SMCResult
+    from smcgen.core.smc import smc as smc
+    from smcgen.core.status import SMCError as SMCError
+    from smcgen.core.status import SMCInterrupted as SMCInterrupted
+    from smcgen.core.status import Status as Status
+    from smcgen.errors import SmcgenError as SmcgenError
+    from smcgen.text.potentials.algebra import where as where
+    from smcgen.text.result import SteerResult as SteerResult
+    from smcgen.text.steer import steer as steer
+
+_NAMES = {
+    "Cost": "smcgen.core.cost",
+    "FeynmanKac": "smcgen.core.feynman_kac",
+    "SMCError": "smcgen.core.status",
+    "SMCInterrupted": "smcgen.core.status",
+    "SMCResult": "smcgen.core.result",
+    "SmcgenError": "smcgen.errors",
+    "Status": "smcgen.core.status",
+    "SteerResult": "smcgen.text.result",
+    "smc": "smcgen.core.smc",
+    "steer": "smcgen.text.steer",
+    "where": "smcgen.text.potentials.algebra",
+}
+__all__ = sorted([*_NAMES, "__version__"])
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -1,0 +1,151 @@
+"""The SMC body: what one step does, whoever drives the loop."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from smcgen.core import weights
+from smcgen.core._types import LogG, PyTree
+from smcgen.core.drivers import Driver
+from smcgen.core.feynman_kac import Resolved
+from smcgen.core.result import SMCResult
+from smcgen.core.select import Adaptive, Selection, reweight, select
+from smcgen.core.status import Status
+from smcgen.errors import ModelError
+
+Keep = Literal["summary", "ancestors", "particles"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is, apart from model and key."""
+
+    n: int
+    resampler: Adaptive
+    keep: Keep
+
+
+class Carry(NamedTuple):
+    """What the next step needs."""
+
+    state: PyTree
+    log_weights: Any
+    log_z: Any
+    lost: Any  # what rounding dropped from log_z
+    ess: Any
+    founders: Any
+    status: Any
+    status_step: Any
+    status_particle: Any
+
+
+class Info(NamedTuple):
+    """What a person wants to look at afterwards."""
+
+    ancestors: Any
+    resampled: Any
+    ess: Any
+    increment: Any
+    record: PyTree
+
+
+def first(model: Resolved, key: Any, settings: Settings) -> tuple[Carry, Info]:
+    """Time 0: draw and weight."""
+    state, log_g = model.init(key, settings.n)
+    shape = (settings.n,) if model.num_problems is None else (model.num_problems, settings.n)
+    log_g = _checked(log_g, shape, "init")
+    flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
+    new = reweight(flat, log_g)
+    zero = jnp.zeros(shape[:-1], jnp.int32)
+    founders = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), shape)
+    lost = jnp.zeros_like(new.increment)
+    carry = Carry(
+        state, new.log_weights, new.increment, lost, new.ess, founders, new.status, zero, new.particle
+    )
+    return carry, Info(None, None, new.ess, new.increment, record(model, state, settings))
+
+
+def step(
+    model: Resolved, step_key: Any, settings: Settings, driver: Driver, carry: Carry, t: Any
+) -> tuple[Carry, Info]:
+    """Times 1..T: resample if due, move, weight."""
+    chosen = select(
+        step_key, t, carry.log_weights, carry.ess, active(model, carry), settings.resampler
+    )
+    state = driver.cond(
+        jnp.any(chosen.resampled),
+        lambda state, ancestors: model.take(state, ancestors),
+        lambda state, ancestors: state,
+        carry.state,
+        chosen.ancestors,
+    )
+    state, log_g = model.step(chosen.propagate, t, state)
+    log_g = _checked(log_g, chosen.log_weights.shape, f"step {t}")
+    small, increment = _account(carry._replace(state=None), chosen, log_g, t)
+    ancestors = None if settings.keep == "summary" else chosen.ancestors
+    info = Info(ancestors, chosen.resampled, small.ess, increment, record(model, state, settings))
+    return small._replace(state=state), info
+
+
+@jax.jit
+def _account(
+    carry: Carry, chosen: Selection, log_g: LogG, t: Any
+) -> tuple[Carry, Any]:
+    """Everything a step does with weights, in one dispatch; `carry.state` is None."""
+    new = reweight(chosen.log_weights, log_g)
+    alive = carry.status == Status.OK  # a failed problem stays as it failed
+    total, lost = weights.compensated_add(carry.log_z, carry.lost, new.increment)
+    founders = jnp.take_along_axis(carry.founders, chosen.ancestors, axis=-1)
+    carry = Carry(
+        None,
+        jnp.where(alive[..., None], new.log_weights, carry.log_weights),
+        jnp.where(alive, total, carry.log_z),
+        jnp.where(alive, lost, carry.lost),
+        jnp.where(alive, new.ess, carry.ess),
+        founders,
+        jnp.where(alive, new.status, carry.status),
+        jnp.where(alive, jnp.int32(t), carry.status_step),
+        jnp.where(alive, new.particle, carry.status_particle),
+    )
+    return carry, new.increment
+
+
+def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyTree) -> SMCResult:
+    """Carry and infos as a result."""
+    joined = lambda a, b: jnp.concatenate([jnp.asarray(a)[None], jnp.asarray(b)])
+    return SMCResult(
+        log_evidence=carry.log_z + carry.lost,
+        particles=model.particles(carry.state) if model.particles else carry.state,
+        log_weights=carry.log_weights,
+        ess=joined(start.ess, infos.ess),
+        log_evidence_increments=joined(start.increment, infos.increment),
+        resampled=infos.resampled,
+        ancestors=infos.ancestors,
+        founders=carry.founders,
+        history=history,
+        status=carry.status,
+        status_step=carry.status_step,
+        status_particle=carry.status_particle,
+    )
+
+
+def active(model: Resolved, carry: Carry) -> Any:
+    """Problems that still run: neither failed nor finished; shape (*problems)."""
+    running = carry.status == Status.OK
+    return running & ~jnp.asarray(model.done(carry.state)) if model.done else running
+
+
+def record(model: Resolved, state: PyTree, settings: Settings) -> PyTree:
+    """What `keep` asks to remember of a population."""
+    if settings.keep != "particles":
+        return None
+    return model.record(state) if model.record else state
+
+
+def _checked(log_g: Any, shape: tuple[int, ...], where: str) -> LogG:
+    log_g = jnp.asarray(log_g)
+    if log_g.shape != shape:
+        raise ModelError(f"log G of {where} has shape {log_g.shape}; expected {shape}: one per particle")
+    return log_g.astype(jnp.promote_types(log_g.dtype, jnp.float32))

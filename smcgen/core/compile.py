@@ -1,0 +1,76 @@
+"""Compiling a model's run once and using it again.
+
+A model that is a registered pytree travels as data: another parameter value, the same program. Any
+other object is part of the program, and is recognised by identity *and* by the identity of its
+attributes, so that a changed attribute recompiles instead of silently running with the old value.
+"""
+
+from typing import Any
+
+import jax
+from jax.extend.core import get_opaque_trace_state
+
+_OUTSIDE = get_opaque_trace_state(convention="flax")
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+def inside_trace() -> bool:
+    """Whether we are under `jit`, `grad`, `vmap` or another JAX transformation."""
+    return get_opaque_trace_state(convention="flax") != _OUTSIDE
+
+
+class Frozen:
+    """An object as a static argument: equal if it is the same object with the same attributes."""
+
+    def __init__(self, value: Any):
+        self.value = value
+        # references are held, so an id cannot be reused while this key lives
+        self._attributes = tuple(sorted(getattr(value, "__dict__", {}).items()))
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Frozen) or self.value is not other.value:
+            return False
+        mine, theirs = self._attributes, other._attributes
+        return len(mine) == len(theirs) and all(
+            a == b and (x is y or (type(x) is type(y) and isinstance(x, _PLAIN) and x == y))
+            for (a, x), (b, y) in zip(mine, theirs, strict=True)
+        )
+
+
+class Program:
+    """The static part of a model; `split` gives it with the arrays that complete it."""
+
+    def __init__(self, structure: Any, rest: tuple[tuple[int, Any], ...]):
+        self._structure, self._rest = structure, rest
+
+    def __hash__(self) -> int:
+        return hash((self._structure, self._rest))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Program)
+            and self._structure == other._structure
+            and self._rest == other._rest
+        )
+
+    def model(self, arrays: list[Any]) -> Any:
+        """The model again."""
+        if isinstance(self._structure, Frozen):
+            return self._structure.value
+        leaves = list(arrays)
+        for place, leaf in self._rest:
+            leaves.insert(place, leaf)
+        return jax.tree.unflatten(self._structure, leaves)
+
+
+def split(model: Any) -> tuple[Program, list[Any]]:
+    """A model as its program and its arrays."""
+    leaves, structure = jax.tree.flatten(model)
+    if jax.tree_util.treedef_is_leaf(structure):
+        return Program(Frozen(model), ()), []
+    is_data = [hasattr(x, "dtype") or isinstance(x, float) for x in leaves]
+    rest = tuple((i, x) for i, (x, data) in enumerate(zip(leaves, is_data, strict=True)) if not data)
+    return Program(structure, rest), [x for x, data in zip(leaves, is_data, strict=True) if data]

@@ -1,0 +1,79 @@
+"""What a run costs, counted where the work is done.
+
+A `Meter` belongs to one run: engines and rewards add to it as they work. `Meter.read` gives the
+`Cost` so far, a value that can be added, printed and compared at equal budget.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from jaxtyping import Float64
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counted work of a run.
+
+    Attributes:
+        tokens_generated: tokens drawn from the base model, ended particles excluded.
+        tokens_prefilled: tokens the base model read without drawing them (prompts, recomputation).
+        reward_calls: texts (or prefixes) that a reward scored; cache hits are not counted.
+        reward_tokens: tokens that reward models read.
+        nfe: calls of a model's `step`, times particles.
+        seconds: wall time of the run.
+        reward_seconds: the part of `seconds` spent in rewards.
+    """
+
+    tokens_generated: int = 0
+    tokens_prefilled: int = 0
+    reward_calls: int = 0
+    reward_tokens: int = 0
+    nfe: int = 0
+    seconds: float = 0.0
+    reward_seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def as_array(self) -> Float64[np.ndarray, " counters"]:
+        """The counters in the order of the fields, for a checkpoint."""
+        return np.array([getattr(self, f.name) for f in fields(self)], np.float64)
+
+    @classmethod
+    def from_array(cls, counts: Float64[np.ndarray, " counters"]) -> "Cost":
+        """What `as_array` gave."""
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        return cls(**{k: kind(c) for (k, kind), c in zip(kinds.items(), counts, strict=True)})
+
+    def __str__(self) -> str:
+        shown = (f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items() if v)
+        return "Cost(" + ", ".join(shown) + ")"
+
+
+class Meter:
+    """Counters of one run; the only mutable part of its accounting."""
+
+    def __init__(self, start: Cost = Cost()):
+        self._counts = asdict(start)
+        self._began = time.perf_counter() - start.seconds
+
+    def add(self, **counts: float) -> None:
+        """Add to the counters by name: `meter.add(tokens_generated=12)`."""
+        for name, count in counts.items():
+            self._counts[name] += count
+
+    @contextmanager
+    def reward(self) -> Iterator[None]:
+        """Time the enclosed block as reward work."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._counts["reward_seconds"] += time.perf_counter() - began
+
+    def read(self) -> Cost:
+        """The cost so far."""
+        return Cost(**{**self._counts, "seconds": time.perf_counter() - self._began})

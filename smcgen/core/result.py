@@ -1,0 +1,178 @@
+"""What a run returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.cost import Cost
+from smcgen.core.status import Status
+from smcgen.errors import InvalidArgument
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, repr=False)
+class SMCResult:
+    """A weighted population and how it came about. `*p` is `problems` if the model has several.
+
+    Attributes:
+        log_evidence: log Z-hat, shape (*p); `exp` of it is unbiased for Z.
+        particles: the final population, as the model shows it.
+        log_weights: shape (*p, n), normalised.
+        ess: effective sample size after weighting at t = 0..T, shape (T + 1, *p).
+        log_evidence_increments: its terms, shape (T + 1, *p).
+        resampled: whether step t = 1..T began with a resampling, shape (T, *p).
+        ancestors: of step t = 1..T, shape (T, *p, n); None with `keep="summary"`.
+        founders: index at time 0 of each final particle's ancestor, shape (*p, n).
+        history: the model's records at t = 0..T, stacked; None unless `keep="particles"`.
+        status, status_step, status_particle: a `Status` per problem; where and by which particle.
+        cost: counted work; None inside a JAX transformation.
+    """
+
+    log_evidence: Any
+    particles: PyTree
+    log_weights: Any
+    ess: Any
+    log_evidence_increments: Any
+    resampled: Any
+    ancestors: Any
+    founders: Any
+    history: PyTree
+    status: Any
+    status_step: Any
+    status_particle: Any
+    cost: Cost | None = None
+
+    @property
+    def n_particles(self) -> int:
+        """Particles per problem."""
+        return self.log_weights.shape[-1]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that were run."""
+        return self.ess.shape[0] - 1
+
+    @property
+    def weights(self) -> Float[Array, "*p n"]:
+        """Normalised weights."""
+        return jnp.exp(self.log_weights)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every problem ended with `Status.OK`."""
+        return bool(np.all(np.asarray(self.status) == Status.OK))
+
+    def expectation(self, fn: Callable[[PyTree], PyTree] = lambda x: x) -> PyTree:
+        """Self-normalised estimate of `E_pi[fn(x)]`; fn maps the population, particle axis kept."""
+        w = self.weights
+        axes = tuple(range(w.ndim))
+
+        def mean(values: Array) -> Array:
+            values = jnp.asarray(values)
+            spread = w.reshape(w.shape + (1,) * (values.ndim - len(axes)))
+            # weight zero removes a particle, whatever its value is
+            return jnp.sum(jnp.where(spread > 0, spread * values, 0.0), axis=w.ndim - 1)
+
+        return jax.tree.map(mean, fn(self.particles))
+
+    def sample(self, key: RandomKey | int, num: int = 1) -> Int[Array, "*p num"]:
+        """Indices of particles drawn independently by weight."""
+        if num < 1:
+            raise InvalidArgument("num", num, "an integer >= 1")
+        key = jax.random.key(key) if isinstance(key, int) else key
+        return jax.random.categorical(key, self.log_weights[..., None, :], shape=(*self.log_weights.shape[:-1], num))
+
+    def ancestry(self) -> Int[Array, "times *p n"]:
+        """Index at each time 0..T of each final particle's ancestor."""
+        if self.ancestors is None:
+            raise InvalidArgument("keep", "summary", "'ancestors' or 'particles' to trace the ancestry")
+        ancestors = jnp.asarray(self.ancestors)
+        final = jnp.broadcast_to(jnp.arange(self.n_particles, dtype=jnp.int32), self.log_weights.shape)
+
+        def back(index: Array, a: Array) -> tuple[Array, Array]:
+            index = jnp.take_along_axis(a, index, axis=-1)
+            return index, index
+
+        _, earlier = jax.lax.scan(back, final, ancestors, reverse=True)
+        return jnp.concatenate([earlier, final[None]])
+
+    def trajectories(self) -> PyTree:
+        """Paths `x_{0:T}` of the final particles, time leading; needs `keep="particles"`."""
+        if self.history is None:
+            raise InvalidArgument("keep", "ancestors", "'particles' to have trajectories")
+        lineage = self.ancestry()
+        problems = jnp.indices(lineage.shape[:-1] + (1,))[: lineage.ndim - 1]
+        index = (*problems, lineage)  # (time, *p, n) each, broadcasting
+        return jax.tree.map(lambda x: jnp.asarray(x)[index], self.history)
+
+    @property
+    def unique_founders(self) -> Int[np.ndarray, "*p"]:
+        """How many particles of time 0 have descendants at the end."""
+        founders = np.sort(np.asarray(self.founders), axis=-1)
+        return 1 + (np.diff(founders, axis=-1) > 0).sum(-1)
+
+    @property
+    def log_evidence_stderr(self) -> Float[np.ndarray, "*p"]:
+        """Standard error of `log_evidence` from this one run's genealogy.
+
+        `V = 1 - (n / (n - 1))^(r + 1) (1 - sum_e W_e^2)`, W_e the weight of founder e's descendants and r the number
+        of resamplings, estimates the relative variance of Z-hat (Lee and Whiteley 2018); unbiased for
+        multinomial resampling, an overestimate for the others, and of no use once a single
+        founder is left (then it is 1).
+        """
+        n = self.n_particles
+        weights, founders = np.asarray(self.weights, np.float64), np.asarray(self.founders)
+        flat_w, flat_e = weights.reshape(-1, n), founders.reshape(-1, n)
+        mass = np.stack([np.bincount(e, w, n) for e, w in zip(flat_e, flat_w, strict=True)])
+        r = np.asarray(self.resampled).sum(0)
+        same = (mass**2).sum(-1).reshape(weights.shape[:-1])
+        ratio = n / max(n - 1, 1)
+        return np.sqrt(np.clip(1 - ratio ** (r + 1) * (1 - same), 0, None))
+
+    def replace(self, **changes: Any) -> "SMCResult":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def __repr__(self) -> str:
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((self.log_evidence, self.ess))):
+            return f"SMCResult(traced, n_particles={self.n_particles}, num_steps={self.num_steps})"
+        shown = {
+            "log_evidence": _brief(self.log_evidence),
+            "stderr": _brief(self.log_evidence_stderr) if np.ndim(self.log_evidence) <= 1 else "...",
+            "n_particles": self.n_particles,
+            "num_steps": self.num_steps,
+            "ess": _brief(self.ess[-1]),
+            "resampled": f"{int(np.sum(self.resampled))} times",
+            "unique_founders": _brief(self.unique_founders),
+            "status": ", ".join(sorted({Status(int(s)).name for s in np.ravel(self.status)})),
+            "cost": self.cost,
+        }
+        return "SMCResult(" + ", ".join(f"{k}={v}" for k, v in shown.items() if v is not None) + ")"
+
+    def plot(self, **options: Any) -> Any:
+        """Figure of ESS, evidence and genealogy (extra `plot`)."""
+        from smcgen.diagnostics.plots import plot_result
+
+        return plot_result(self, **options)
+
+    def to_arviz(self, **options: Any) -> Any:
+        """ArviZ `InferenceData` of the particles, resampled to equal weights (extra `plot`)."""
+        from smcgen.diagnostics.arviz import to_inference_data
+
+        return to_inference_data(self, **options)
+
+
+
+
+def _brief(x: Any) -> str:
+    values = np.asarray(x, np.float64)
+    if values.ndim == 0:
+        return f"{float(values):.4g}"
+    shown = ", ".join(f"{v:.4g}" for v in values.ravel()[:4])
+    return f"[{shown}{', ...' if values.size > 4 else ''}]"

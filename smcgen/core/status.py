@@ -1,0 +1,34 @@
+"""How a run ended. Failures are values, so they survive `jit` and `vmap`."""
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from smcgen.errors import SmcgenError
+
+if TYPE_CHECKING:
+    from smcgen.core.result import SMCResult
+
+
+class Status(IntEnum):
+    """Result code of a run (one per problem)."""
+
+    OK = 0
+    ALL_WEIGHTS_ZERO = 1  # no particle is possible under the target; log evidence is -inf
+    NON_FINITE_POTENTIAL = 2  # a log potential is NaN or +inf; log evidence is NaN
+    INTERRUPTED = 3  # stopped by the user; the result is the run so far
+
+
+class SMCError(SmcgenError):
+    """A run failed. Nothing is lost: `error.result` is the run so far."""
+
+    def __init__(self, message: str, result: "SMCResult"):
+        super().__init__(message)
+        self.result = result
+
+
+class SMCInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. `interrupt.result` is the run up to its last finished step."""
+
+    def __init__(self, message: str, result: "SMCResult"):
+        super().__init__(message)
+        self.result = result

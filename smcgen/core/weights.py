@@ -1,0 +1,40 @@
+"""Log-weights: normalising, effective sample size, means.
+
+All functions act on the last axis and broadcast over leading ones.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from jax.nn import logsumexp
+
+
+def normalise(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """Log-weights shifted so that their exponentials sum to 1."""
+    return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+
+
+def ess(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b"]:
+    """Effective sample size `(sum w)^2 / sum w^2`, between 1 and n; 0 if all weights are zero."""
+    top = jnp.max(log_weights, axis=-1, keepdims=True)
+    w = jnp.exp(log_weights - jnp.where(jnp.isfinite(top), top, 0.0))
+    total = jnp.sum(w, axis=-1)
+    return jnp.where(total > 0, total**2 / jnp.maximum(jnp.sum(w * w, axis=-1), 1e-37), 0.0)
+
+
+def log_mean_exp(log_values: Float[Array, "*b n"]) -> Float[Array, "*b"]:
+    """`log(mean(exp(v)))` without overflow."""
+    return logsumexp(log_values, axis=-1) - jnp.log(log_values.shape[-1])
+
+
+def compensated_add(
+    total: Float[Array, "*b"], lost: Float[Array, "*b"], term: Float[Array, "*b"]
+) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    """Neumaier's step: add `term` to `total`, keeping in `lost` what rounding dropped.
+
+    A thousand float32 increments of the log-evidence would otherwise lose the fourth digit. An
+    infinite sum stays infinite.
+    """
+    new = total + term
+    drop = jnp.where(jnp.abs(total) >= jnp.abs(term), (total - new) + term, (term - new) + total)
+    return new, jnp.where(jnp.isfinite(new), lost + jax.lax.stop_gradient(drop), 0.0)

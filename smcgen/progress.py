@@ -1,0 +1,27 @@
+"""A progress bar for runs that are driven from Python."""
+
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class ProgressBar:
+    """A `smc` callback: steps done, smallest ESS, log-evidence, tokens."""
+
+    def __init__(self, description: str = "particles"):
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
+        self._bar = Progress(*columns, TimeElapsedColumn(), transient=True)
+        self._task = self._bar.add_task(description, total=None, shown="")
+        self._bar.start()
+
+    def __call__(self, told: Any) -> None:
+        ess, z = np.min(np.asarray(told.ess)), np.mean(np.asarray(told.log_evidence))
+        shown = f"step {told.t} of at most {told.num_steps}  ESS {ess:.1f}  log Z {z:.2f}"
+        if told.cost.tokens_generated:
+            shown += f"  {told.cost.tokens_generated} tokens"
+        self._bar.update(self._task, completed=told.t, total=told.num_steps, shown=shown)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()

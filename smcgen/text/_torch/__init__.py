@@ -1,0 +1,1 @@
+"""Shared torch machinery: populations on one KV cache, exact draws, delimiters."""

@@ -1,0 +1,150 @@
+r"""Attention of a population that shares its prompts.
+
+With prompt keys `K_p` stored once per problem and a suffix `K_s` per row, attention over both is exact when the
+parts are merged by their maxima and sums:
+
+    o = (e^{m_p - m} o_p + e^{m_s - m} o_s) / (e^{m_p - m} z_p + e^{m_s - m} z_s),    m = max(m_p, m_s)
+
+with `m` the row maximum of the scores, `z = sum e^{s - m}` and `o = sum e^{s - m} v` of each part. The prompt part
+is one matrix product for all the rows of a problem, so a prompt is read once instead of once per row.
+
+It is registered with `transformers` under `NAME` and reads the `Plan` of the pass in progress in this thread;
+without one it is `sdpa`, so a model that carries the name behaves as before. Soft caps, sinks and windows (through
+the model's own mask functions) are covered.
+"""
+
+import threading
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from smcgen.errors import ModelError
+from smcgen.text._torch.plan import Plan
+
+NAME = "smcgen"
+# arguments by which a model asks its attention for something that is not in the equation above
+_FOREIGN = ("position_bias", "indices", "block_indices", "cu_seq_lens_q", "kv")
+
+
+class _Active(threading.local):
+    plan: Plan | None = None
+
+
+ACTIVE = _Active()
+
+
+def attention(
+    module: torch.nn.Module,
+    query: Float[Tensor, "m heads k dim"],
+    key: Float[Tensor, "m kv_heads T dim"],
+    value: Float[Tensor, "m kv_heads T dim_v"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "m k heads dim_v"], None]:
+    """Attention of the pass in progress; `sdpa` if there is none."""
+    plan = ACTIVE.plan
+    if plan is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    plan.attended = True
+    for name in _FOREIGN:
+        if kwargs.get(name) is not None:
+            raise ModelError(f"{type(module).__name__} uses attention with {name!r}")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    m, heads, k, dim = query.shape
+    mask = attention_mask if attention_mask is not None else plan.suffix_mask
+    if attention_mask is not None and plan.prompts is not None:
+        mask = attention_mask[..., plan.width :]
+    if plan.prompts is None and k > 1 and softcap is None and s_aux is None:
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scaling, enable_gqa=key.shape[1] != heads
+        )
+        return out.transpose(1, 2).contiguous(), None
+    # query heads that share a key head are queries of one product
+    q = query.reshape(m, key.shape[1], -1, dim)
+    part = _part(q, key, value, mask, k, scaling, softcap)
+    parts = [part]
+    if plan.prompts is not None:
+        prompt_mask = plan.prompt_mask
+        if attention_mask is not None:
+            prompt_mask = plan.group(attention_mask[..., : plan.width].expand(m, 1, k, -1))
+        keys, values = plan.prompts.layers[plan.layer]
+        shared = _part(
+            plan.fold(q),
+            keys[: plan.groups, :, : plan.width],
+            values[: plan.groups, :, : plan.width],
+            prompt_mask,
+            k,
+            scaling,
+            softcap,
+        )
+        parts.append(tuple(plan.unfold(x, m) for x in shared))
+    top = parts[0][1] if len(parts) == 1 else torch.maximum(parts[0][1], parts[1][1])
+    sink = None
+    if s_aux is not None:
+        sink = s_aux.float().view(1, key.shape[1], -1, 1).repeat_interleave(k, dim=2)
+        top = torch.maximum(top, sink)
+    weights = [torch.exp(p[1] - top) for p in parts]
+    total = sum(p[2] * w for p, w in zip(parts, weights, strict=True))
+    if sink is not None:
+        total = total + torch.exp(sink - top)
+    out = sum(p[0] * w for p, w in zip(parts, weights, strict=True)) / total
+    out = out.to(value.dtype).view(m, heads, k, -1)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _part(
+    q: Float[Tensor, "b kv_heads N dim"],
+    k: Float[Tensor, "b kv_heads T dim"],
+    v: Float[Tensor, "b kv_heads T dim_v"],
+    mask: Bool[Tensor, "b c k T"] | None,
+    chunk: int,
+    scaling: float,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unnormalised output, maximum and sum of one part, in float32.
+
+    The N queries are (..., chunk): `mask` (True where seen) is the same for whatever comes before.
+    """
+    if q.dtype == torch.float32:
+        s = torch.matmul(q * scaling, k.transpose(2, 3))
+    else:
+        s = torch.matmul(q, k.transpose(2, 3)).float().mul_(scaling)
+    if softcap is not None:
+        s = s.div_(softcap).tanh_().mul_(softcap)
+    if mask is not None:
+        b, heads, _, width = s.shape
+        rows = s.view(b, heads, mask.shape[1], -1, chunk, width)
+        rows.masked_fill_(~mask[:, None, :, None], -torch.inf)
+    # a part may be empty or wholly masked: its maximum stays finite and its sum is zero
+    top = s.amax(-1, keepdim=True).clamp_min_(torch.finfo(s.dtype).min)
+    s.sub_(top).exp_()
+    return torch.matmul(s.to(v.dtype), v).float(), top, s.sum(-1, keepdim=True)
+
+
+def mask(**kwargs: Any) -> Tensor | None:
+    """What each query sees, by the model's own mask function at the rows' own positions.
+
+    None where that is every earlier token: the plan's masks then say all there is to say.
+    """
+    plan = ACTIVE.plan
+    if plan is None:
+        return sdpa_mask(**kwargs)
+    function = kwargs["mask_function"]
+    if function is causal_mask_function or plan.sees_all(function):
+        return None
+    return plan.visible(function)
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, mask)

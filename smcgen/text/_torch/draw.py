@@ -1,0 +1,116 @@
+"""Laws of the next token, and exact draws from them.
+
+`warp` turns logits into the log-probabilities of a `Sampling` law, `draw` inverts a distribution function at
+given uniforms. Both are pure functions of tensors, for whole batches.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from smcgen.text.sampling import Sampling
+
+_BLOCK = 512  # columns summed as one before the inverse is looked for inside one of them
+_TOP_P_TRY = 1024  # most likely tokens tried before a whole vocabulary is sorted
+
+
+def warp(logits: Float[Tensor, "m vocab"], sampling: Sampling) -> Float[Tensor, "m vocab"]:
+    """Log-probabilities of the law `sampling` at these logits, in float32; -inf where it is zero.
+
+    Ties are never broken by order: tokens as likely as the last one that `top_k` or `top_p` keeps are
+    all kept. A tie at `temperature=0` goes to the lowest token id.
+    """
+    if sampling.temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        law = torch.full_like(logits, -torch.inf, dtype=torch.float32)
+        return law.scatter_(1, best, 0.0)
+    x = logits.float()
+    if sampling.temperature != 1:
+        # relative to the maximum, so that a tiny temperature does not overflow
+        x = (x - x.amax(-1, keepdim=True)) / sampling.temperature
+    top_k = sampling.top_k
+    if top_k is not None and top_k < x.shape[1]:
+        floor = x.topk(top_k, sorted=False).values.amin(-1, keepdim=True)
+        x = x.masked_fill(x < floor, -torch.inf)
+    x = x.log_softmax(-1)
+    if sampling.top_p < 1:
+        x = x.masked_fill(x < _nucleus_floor(x, sampling), -torch.inf).log_softmax(-1)
+    return x
+
+
+def _nucleus_floor(x: Float[Tensor, "m vocab"], sampling: Sampling) -> Float[Tensor, "m 1"]:
+    """Log-probability of the last token of the smallest set of most likely ones with mass `top_p`."""
+    vocab = x.shape[1]
+    width = min(vocab, sampling.top_k or _TOP_P_TRY)
+    while True:
+        best = x.topk(width).values
+        mass = best.double().exp().cumsum(-1)
+        if width == vocab or width == sampling.top_k or bool((mass[:, -1] >= sampling.top_p).all()):
+            break
+        width = vocab  # a flat law: everything must be sorted
+    last = (mass < sampling.top_p).sum(-1, keepdim=True).clamp_max(width - 1)
+    return best.gather(1, last)
+
+
+def normalise(log_mass: Float[Tensor, "m vocab"]) -> tuple[Tensor, Float64[Tensor, " m"]]:
+    """A law and the log of its mass; rows without mass come back as they are, with -inf."""
+    total = log_mass.logsumexp(-1)
+    safe = torch.where(total.isneginf(), 0.0, total)
+    return log_mass - safe[:, None], total.double()
+
+
+def draw(
+    log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]
+) -> Int64[Tensor, " m"]:
+    """Tokens at which the distribution functions of the laws reach `uniforms`.
+
+    Sums are in float64: a token of probability 1e-12 is drawn as often as it should be, one of
+    probability zero never. Only one block of columns per row is looked at closely, so a large
+    vocabulary costs one pass in float32.
+    """
+    m, vocab = log_q.shape
+    blocks = math.ceil(vocab / _BLOCK)
+    if blocks <= 2:
+        return _invert(log_q.double().exp(), uniforms[:, None], None)[:, 0]
+    q = log_q.new_zeros((m, blocks * _BLOCK), dtype=torch.float32)
+    torch.exp(log_q.float(), out=q[:, :vocab])
+    q = q.view(m, blocks, _BLOCK)
+    mass = q.sum(-1, dtype=torch.float64)
+    below = mass.cumsum(-1)
+    block = _invert(mass, uniforms[:, None], below)
+    inside = q.gather(1, block[:, :, None].expand(-1, -1, _BLOCK))[:, 0].double()
+    before = below.gather(1, block) - mass.gather(1, block)
+    rest = (uniforms[:, None] * below[:, -1:] - before).clamp_min(0) / inside.sum(-1, keepdim=True)
+    return (block * _BLOCK + _invert(inside, rest, None))[:, 0]
+
+
+def _invert(
+    mass: Float64[Tensor, "m columns"],
+    uniforms: Float64[Tensor, "m 1"],
+    cumulative: Float64[Tensor, "m columns"] | None,
+) -> Int64[Tensor, "m 1"]:
+    """First column whose cumulative mass exceeds the uniform part of the whole; it has mass itself."""
+    cumulative = mass.cumsum(-1) if cumulative is None else cumulative
+    index = torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
+    # rounding may ask for all there is or more: the last column with mass is meant
+    last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)
+    return torch.minimum(index, last)
+
+
+def covers(proposal: Sampling, base: Sampling) -> bool:
+    """Whether every token that `base` allows can be drawn from `proposal`, whatever the logits."""
+    if not proposal.truncates or base.temperature == 0:
+        return True
+    if proposal.temperature == 0:
+        return False
+    if proposal.top_k is not None and (base.top_k is None or proposal.top_k < base.top_k):
+        return False
+    same = proposal.temperature == base.temperature  # a nucleus depends on the temperature
+    return proposal.top_p == 1 or (same and proposal.top_p >= base.top_p)
+
+
+def allowed(log_p: Float[Tensor, "m vocab"]) -> Bool[Tensor, "m vocab"]:
+    """Tokens of positive probability."""
+    return ~log_p.isneginf()

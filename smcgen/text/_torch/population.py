@@ -1,0 +1,217 @@
+"""One KV cache for a whole population of texts, over any decoder-only model.
+
+Each distinct prompt is read once and its keys and values are shared by its rows; a row owns only what was
+appended to it. Resampling copies the rows of those who had several children over the rows of the dead; rows that
+have ended hold nothing; and the rows of a pass lie side by side, so the model reads views of the cache.
+
+Rows are `problem * n + particle`, always the caller's numbering.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from smcgen.errors import InvalidArgument
+from smcgen.text._torch.forward import Forward
+from smcgen.text._torch.plan import Plan
+from smcgen.text._torch.store import Store
+from smcgen.text._torch.support import Support, support
+
+_CHUNK = 512  # prompt tokens per row in one pass
+_ROWS = 16  # prompts in one pass
+
+Read = Bool[np.ndarray, "m k"] | Int[np.ndarray, "m r"] | tuple[np.ndarray, np.ndarray]
+
+
+class Population:
+    """Rows that are extended token by token, resampled and dropped, on one cache.
+
+    Args:
+        model: a transformers model whose cache is keys and values (with a language-model, token- or
+            sequence-classification head, or none). It is put in evaluation mode.
+        prompts: token ids, one sequence per problem; may be empty.
+        n: rows per problem.
+        meter_prefill: called with numbers of prompt tokens as they are read; equal prompts are read once.
+        block: cache columns are allocated in multiples of this.
+        share_prompt: store prompts once per problem (True), or a copy per row (False); None chooses
+            by what the model supports.
+
+    Raises:
+        ModelError: if the model's state is not a plain KV cache, or (`share_prompt=True`) if it cannot share.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        meter_prefill: Callable[[int], None] | None = None,
+        block: int = 64,
+        share_prompt: bool | None = None,
+        _support: Support | None = None,
+    ):
+        known = support(model, share_prompt) if _support is None else _support
+        self.shared = known.share
+        self._forward = Forward(model, known.own_attention)
+        self.device = model.get_input_embeddings().weight.device
+        distinct = {tuple(p): None for p in prompts}
+        index = {p: i for i, p in enumerate(distinct)}
+        self._prompt_of = np.repeat([index[tuple(p)] for p in prompts], n)
+        self._prompts = Store(len(distinct), block, self.device)
+        self._rows = Store(len(prompts) * n, block, self.device)
+        self._base = np.array([len(p) for p in distinct], dtype=np.int64)
+        with torch.inference_mode():
+            self._prefill(list(distinct), meter_prefill)
+            if not self.shared:
+                self._copy_prompts()
+
+    def _prefill(self, prompts: list[tuple[int, ...]], meter: Callable[[int], None] | None) -> None:
+        # longest first: those with tokens left are always the first rows of their batch
+        order = np.argsort([-len(p) for p in prompts], kind="stable")
+        self._prompts.owner, self._prompts.place[order] = order.copy(), np.arange(len(order))
+        lengths = self._base[order]
+        if len(prompts):
+            self._prompts.reserve(int(lengths[0]))
+        for first in range(0, len(prompts), _ROWS):
+            for start in range(0, int(lengths[first]), _CHUNK):
+                left = lengths[first : first + _ROWS] - start
+                counts = np.minimum(left[left > 0], _CHUNK)
+                k, m = int(counts[0]), len(counts)
+                ids = np.zeros((m, k), dtype=np.int64)
+                for i, count in enumerate(counts):
+                    ids[i, :count] = prompts[order[first + i]][start : start + count]
+                plan = Plan(self._prompts, first, np.full(m, start), counts, k, self.device)
+                self._forward(plan, torch.from_numpy(ids).to(self.device), None)
+                self._prompts.length[order[first : first + m]] += counts
+                if meter is not None:
+                    meter(int(counts.sum()))
+
+    def _copy_prompts(self) -> None:
+        width = int(self._base.max(initial=0))
+        rows = torch.from_numpy(self._prompts.place[self._prompt_of]).to(self.device)
+        self._rows.reserve(width + 1)
+        for i, (keys, values) in enumerate(self._prompts.layers):
+            for own, prompt in zip(self._rows.layer(i, keys, values), (keys, values), strict=True):
+                own[:, :, :width] = prompt[rows, :, :width]
+        self._rows.length[:] = self._base[self._prompt_of]
+        self._prompts.layers = []
+        self._base = np.zeros_like(self._base)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " rows"]:
+        """Tokens cached for each row, its prompt included; 0 for a dropped row."""
+        return np.where(self.alive, self._base[self._prompt_of] + self._rows.length, 0)
+
+    @property
+    def alive(self) -> Bool[np.ndarray, " rows"]:
+        """Rows that hold something and can be fed."""
+        return self._rows.place >= 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the cache in bytes."""
+        return self._prompts.nbytes + self._rows.nbytes
+
+    @property
+    def copied_rows(self) -> int:
+        """Rows whose cache `take` has copied so far."""
+        return self._rows.copied_rows
+
+    @torch.inference_mode()
+    def feed(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Int[Tensor, "m k"] | Int[np.ndarray, "m k"],
+        counts: Int[np.ndarray, " m"] | None = None,
+        read: Read | None = None,
+    ) -> Float[Tensor, "... out"]:
+        """Append tokens to rows, each at its own next position, in one forward pass.
+
+        Args:
+            rows: the rows, each at most once.
+            tokens: their tokens, right-padded with any token id.
+            counts: how many each row gets, at least 1; k for all if None.
+            read: where the model's output is wanted. None: at each row's last new token, giving
+                (m, out). Integers (m, r): at these positions, giving (m, r, out). Booleans (m, k),
+                or a pair (indices into `rows`, positions): at these places in order, giving (r, out).
+                Where nothing is read, the head is not run at all.
+
+        Raises:
+            InvalidArgument: if a row was dropped, or a count is not in [1, k].
+        """
+        rows = np.asarray(rows)
+        m, k = tokens.shape
+        counts = np.full(m, k) if counts is None else np.asarray(counts)
+        if m and (counts.min() < 1 or counts.max() > k):
+            raise InvalidArgument("counts", counts, f"integers in [1, {k}], the width of `tokens`")
+        if not self.alive[rows].all():
+            raise InvalidArgument("rows", rows[~self.alive[rows]], "rows that have not been dropped")
+        self._rows.reserve(int(self._rows.length[rows].max(initial=0)) + k)
+        self._rows.front(rows)
+        place = self._rows.place[rows]
+        order = self._rows.owner[:m]
+        group = None
+        if self.shared:
+            needed = np.unique(self._prompt_of[rows])
+            self._prompts.front(needed)
+            group = self._prompts.place[self._prompt_of[order]]
+        by_place = np.empty(m, dtype=np.int64)
+        by_place[place] = np.arange(m)
+        plan = Plan(
+            self._rows,
+            0,
+            self._rows.length[order],
+            counts[by_place],
+            k,
+            self.device,
+            self._base[self._prompt_of[order]],
+            self._prompts if self.shared else None,
+            group,
+        )
+        ids = torch.as_tensor(tokens).to(self.device, torch.long)
+        if (place != np.arange(m)).any():
+            ids = ids[torch.from_numpy(by_place).to(self.device)]
+        which, where, shape = _pairs(read, counts, m)
+        pairs = torch.from_numpy(np.stack([place[which], where])).to(self.device)
+        out = self._forward(plan, ids, (pairs[0], pairs[1]) if len(which) else None)
+        self._rows.length[rows] += counts
+        return torch.empty((*shape, 0)) if out is None else out.view(*shape, out.shape[-1])
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        """Row i becomes a copy of row `ancestors[i]`, nothing if that was dropped."""
+        with torch.inference_mode():
+            self._rows.take(np.asarray(ancestors))
+        self._prompt_of = self._prompt_of[ancestors]
+        self._free_prompts()
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        """These rows are not fed again, unless `take` refills them: they hold nothing."""
+        self._rows.drop(np.asarray(rows, dtype=np.int64))
+        self._free_prompts()
+
+    def _free_prompts(self) -> None:
+        used = np.unique(self._prompt_of[self.alive])
+        unused = np.setdiff1d(np.arange(len(self._base)), used)
+        if (self._prompts.place[unused] >= 0).any():
+            with torch.inference_mode():
+                self._prompts.drop(unused)
+                self._prompts.shrink()
+
+
+def _pairs(
+    read: Read | None, counts: np.ndarray, m: int
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """(index into rows, position) of every output read, and the shape they are given back in."""
+    if read is None:
+        return np.arange(m), counts - 1, (m,)
+    if isinstance(read, tuple):
+        return np.asarray(read[0]), np.asarray(read[1]), (len(read[0]),)
+    read = np.asarray(read)
+    if read.dtype == bool:
+        which, where = np.nonzero(read)
+        return which, where, (len(which),)
+    return np.repeat(np.arange(m), read.shape[1]), read.reshape(-1), read.shape

@@ -1,0 +1,71 @@
+"""Token factors: potentials that act on every token, phi(x_<t, v) for each token v of the vocabulary.
+
+A hard constraint has phi in {0, 1}, an expert language model phi = e(v | x_<t) ** strength. The target
+is multiplied by prod_t phi(x_<t, x_t); the engine draws from p(v) phi(v) / Z and reports Z in the weight, so
+nothing is masked silently. A factor is a `Potential` (it composes by `*`, `**` and `where`).
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from smcgen.core.cost import Meter
+from smcgen.text.potentials.base import Potential
+from smcgen.text.prompts import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+
+class FactorSession(Protocol):
+    """A factor's state for one population; rows are `problem * n + particle`."""
+
+    def log_phi(self, rows: Int[np.ndarray, " m"]) -> "Float[torch.Tensor, 'm vocab']":
+        """log phi of every next token of these rows, -inf where forbidden, on the engine's device."""
+        ...
+
+    def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:
+        """Rows were extended by one token each."""
+        ...
+
+    def log_cut(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+        """Log factor of a text that is cut off here (0, or -inf where only complete texts count)."""
+        ...
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        """Row i becomes a copy of row `ancestors[i]`."""
+        ...
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        """These rows are not extended again."""
+        ...
+
+
+class TokenFactor(Potential):
+    """Base class of token factors."""
+
+    def factors(self) -> "tuple[TokenFactor, ...]":
+        return (self,)
+
+    def factors(self) -> "tuple[TokenFactor, ...]":
+        return (self,)
+
+    @abstractmethod
+    def open_factor(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        tokenizer: Any,
+        vocab_size: int,
+        eos_ids: frozenset[int],
+        device: Any,
+        meter: Meter,
+        completions: Sequence[Sequence[int]] | None = None,
+    ) -> FactorSession:
+        """State for a population of `len(prompts) * n` rows; `completions` resumes earlier ones.
+
+        `vocab_size` is the width of the model's logits, which may exceed `len(tokenizer)`.
+        """

@@ -1,0 +1,261 @@
+"""Text as a state-space model: a step is a line, a paragraph, k tokens; the state is the text so far.
+
+    x_0 = (),    x_t ~ p(. | x_{t-1})  one step of the engine,    G_t = psi_t / psi_{t-1} * prod_tokens p phi / q
+
+with `log psi_0 = 0` and `log psi_T = sum of the potentials at the end`, so that
+
+    Z = E_p[ prod phi(x) psi_T(x) ],    pi(x) ∝ p(x) prod phi(x) psi_T(x)     whatever the twists and the proposal.
+
+A finished text is absorbing: its potential is 1 from then on, and it is never generated again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from smcgen.core.cost import Cost, Meter
+from smcgen.core.feynman_kac import FeynmanKac
+from smcgen.errors import InvalidArgument
+from smcgen.text.engines.base import Engine, Extension, Law, Session
+from smcgen.text.identity import identity
+from smcgen.text.potentials.base import Potential, TwistSession
+from smcgen.text.prompts import Prompt, encode_all, is_single
+from smcgen.text.randomness import StepRandomness
+from smcgen.text.sampling import Sampling
+from smcgen.text.steps import Step, as_step
+from smcgen.text.texts import Finish, Texts
+
+
+class TextRecord(NamedTuple):
+    """One step of every particle, kept with `keep="particles"`; arrays have one row per particle."""
+
+    tokens: np.ndarray  # the step's token ids, -1 past each end
+    log_psi: np.ndarray
+    score: np.ndarray  # latest raw score of the first reward, NaN without one
+    finish: np.ndarray
+
+
+@dataclass(frozen=True)
+class TextState:
+    """A population of texts. Arrays are never changed in place; the sessions are handles."""
+
+    texts: Texts
+    log_base: np.ndarray  # log p(text), nats, per row
+    log_psi: np.ndarray
+    step: np.ndarray  # the latest step's tokens
+    engine: Session
+    twists: tuple[TwistSession, ...]
+    meter: Meter
+
+
+@dataclass(frozen=True)
+class TextModel(FeynmanKac[TextState]):
+    """A language model steered by a potential, as a Feynman-Kac model.
+
+    Attributes:
+        engine: what writes the texts.
+        prompt: a prompt (string, chat messages, ids), or a list of prompts: then every array of a
+            run has a leading problem axis, and resampling stays within each problem.
+        potential: psi, or None for the base model itself.
+        step_rule: when a step ends: a delimiter, k tokens (1: token level), a function, a `Step`.
+        num_steps: most steps of a text; at the last one, texts are cut off (`Finish.LENGTH`).
+        max_tokens: most tokens of a text.
+        sampling: the base law p.
+        proposal: another law to draw from; the weights correct for it.
+    """
+
+    engine: Engine
+    prompt: Any
+    potential: Potential | None = None
+    step_rule: Any = "\n"
+    num_steps: int = 64
+    max_tokens: int = 1024
+    sampling: Sampling = Sampling()
+    proposal: Sampling | None = None
+    traceable = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(name, getattr(self, name), "an integer >= 1")
+        as_step(self.step_rule)
+        longest = max(len(p.ids) for p in self.prompts)
+        if longest >= self.engine.max_length:
+            raise InvalidArgument(
+                "prompt", f"{longest} tokens", f"fewer than the engine's max_length, {self.engine.max_length}"
+            )
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts as token ids."""
+        return encode_all(self.engine.tokenizer, self.prompt)
+
+    @property
+    def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """None for a single prompt."""
+        return None if is_single(self.prompt) else len(self.prompts)
+
+    @cached_property
+    def _step(self) -> Step:
+        return as_step(self.step_rule)
+
+    @cached_property
+    def _room(self) -> np.ndarray:
+        """Tokens that the engine's context leaves for each prompt's texts."""
+        return np.array([self.engine.max_length - len(p.ids) for p in self.prompts])
+
+    @cached_property
+    def _law(self) -> Law:
+        factors = self.potential.factors() if self.potential else ()
+        return Law(self.sampling, factors, self.proposal)
+
+    def init(self, key: Any, n: int) -> tuple[TextState, Any]:
+        rows = len(self.prompts) * n
+        texts = Texts(
+            self.prompts,
+            n,
+            ids=np.zeros((rows, 0), np.int32),
+            lengths=np.zeros(rows, np.int32),
+            step_ends=np.zeros((rows, 0), np.int32),
+            finish=np.zeros(rows, np.int8),
+            tokenizer=self.engine.tokenizer,
+        )
+        state = self._opened(texts, np.zeros(rows), np.zeros(rows), Meter())
+        return state, self._per_problem(np.zeros(rows))
+
+    def _opened(
+        self, texts: Texts, log_base: np.ndarray, log_psi: np.ndarray, meter: Meter, resume: bool = False
+    ) -> TextState:
+        """A state with fresh sessions for these texts."""
+        completions = [texts.tokens(r) for r in range(len(texts))] if resume else None
+        session = self.engine.open(self.prompts, texts.n, self._law, meter, completions)
+        twists = self.potential.twists() if self.potential else ()
+        opened = tuple(w.open_twist(self.prompts, texts.n, texts.tokenizer, meter) for w in twists)
+        empty = np.full((len(texts), 0), -1, np.int32)
+        return TextState(texts, log_base, log_psi, empty, session, opened, meter)
+
+    def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
+        texts = state.texts
+        rows = np.flatnonzero(~texts.ended)
+        limits = np.minimum(self.max_tokens, self._room[rows // texts.n]) - texts.lengths[rows]
+        randomness = StepRandomness(key.reshape(-1), texts.n)
+        new = state.engine.extend(rows, self._step, limits, randomness, last=t == self.num_steps)
+        texts = _extended(texts, rows, new)
+        log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()
+        log_g[rows] = new.log_base + new.log_factor - new.log_proposal
+        alive = rows[(new.finish != Finish.DEAD) & (log_g[rows] > -np.inf)]
+        if len(alive):
+            log_psi[alive] = sum((w.log_psi(texts, alive) for w in state.twists), np.zeros(len(alive)))
+            # a particle of weight zero stays so: -inf - (-inf) would be NaN
+            impossible = state.log_psi[alive] == -np.inf
+            with np.errstate(invalid="ignore"):
+                log_g[alive] += np.where(impossible, -np.inf, log_psi[alive] - state.log_psi[alive])
+        log_base = state.log_base.copy()
+        log_base[rows] += new.log_base
+        ended = rows[texts.ended[rows]]
+        for session in (state.engine, *state.twists):
+            session.drop(ended)
+        step = np.full((len(texts), new.tokens.shape[1]), -1, np.int32)
+        step[rows] = new.tokens
+        state = replace(state, texts=texts, log_base=log_base, log_psi=log_psi, step=step)
+        return state, self._per_problem(log_g)
+
+    def take(self, state: TextState, ancestors: Any) -> TextState:
+        ancestors = np.asarray(ancestors)
+        offsets = np.arange(len(self.prompts))[:, None] * state.texts.n
+        flat = (ancestors.reshape(len(self.prompts), -1) + offsets).ravel()
+        for session in (state.engine, *state.twists):
+            session.take(flat)
+        texts = state.texts
+        picked = {k: getattr(texts, k)[flat] for k in ("ids", "lengths", "step_ends", "finish")}
+        arrays = {k: getattr(state, k)[flat] for k in ("log_base", "log_psi", "step")}
+        return replace(state, texts=replace(texts, **picked), **arrays)
+
+    def done(self, state: TextState) -> Any:
+        """Whether all texts of a problem have ended."""
+        return self._per_problem(state.texts.ended).all(-1)
+
+    def particles(self, state: TextState) -> Texts:
+        """The texts."""
+        return state.texts
+
+    def record(self, state: TextState) -> TextRecord:
+        """The latest step of every particle."""
+        return TextRecord(state.step, state.log_psi, scores(state), state.texts.finish)
+
+    def cost(self, state: TextState) -> Cost:
+        """Tokens, reward calls and seconds so far."""
+        return state.meter.read()
+
+    def describe(self, state: TextState, problem: int, particle: int) -> str:
+        """A particle's prompt and text."""
+        row = problem * state.texts.n + particle
+        text, finish = state.texts.text(row), Finish(int(state.texts.finish[row])).name
+        return f"{text[-300:]!r} ({finish.lower()}) after the prompt {self.prompts[problem].text[:120]!r}"
+
+    def close(self, state: TextState) -> None:
+        """Free the engine's session."""
+        state.engine.close()
+
+    def fingerprint(self) -> str:
+        """Engine, prompts and settings."""
+        parts = [self.engine.name, [p.ids for p in self.prompts], self.potential, self._step]
+        parts += [self.num_steps, self.max_tokens, self.sampling, self.proposal]
+        return hashlib.sha256(identity(parts).encode()).hexdigest()
+
+    def dump(self, state: TextState) -> Mapping[str, np.ndarray]:
+        """The texts and what weights them; caches are rebuilt by `load`."""
+        texts = state.texts
+        arrays = {k: getattr(texts, k) for k in ("ids", "lengths", "step_ends", "finish")}
+        arrays |= {k: getattr(state, k) for k in ("log_base", "log_psi", "step")}
+        for i, twist in enumerate(state.twists):
+            arrays |= {f"twist{i}/{k}": v for k, v in twist.dump().items()}
+        return arrays | {"cost": state.meter.read().as_array()}
+
+    def load(self, key: Any, n: int, arrays: Mapping[str, np.ndarray]) -> TextState:
+        """The state again: one prefill of the texts, no generation."""
+        part = {k: arrays[k] for k in ("ids", "lengths", "step_ends", "finish")}
+        texts = Texts(self.prompts, n, **part, tokenizer=self.engine.tokenizer)
+        meter = Meter(Cost.from_array(arrays["cost"]))
+        state = self._opened(texts, arrays["log_base"], arrays["log_psi"], meter, resume=True)
+        ended = np.flatnonzero(texts.ended)
+        for i, twist in enumerate(state.twists):
+            start = f"twist{i}/"
+            twist.load({k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)})
+            twist.drop(ended)
+        state.engine.drop(ended)
+        return replace(state, step=arrays["step"])
+
+    def _per_problem(self, values: np.ndarray) -> np.ndarray:
+        """(rows,) as (n,) for a single prompt, else (problems, n)."""
+        return values if self.num_problems is None else values.reshape(len(self.prompts), -1)
+
+
+def scores(state: TextState) -> np.ndarray:
+    """Latest raw score of each row by the first reward, NaN without one."""
+    known = (w.scores() for w in state.twists)
+    return next((s for s in known if s is not None), np.full(len(state.texts), np.nan))
+
+
+def _extended(texts: Texts, rows: np.ndarray, new: Extension) -> Texts:
+    """Texts with a step more."""
+    lengths = texts.lengths.copy()
+    lengths[rows] += new.lengths
+    ids = np.full((len(texts), max(int(lengths.max(initial=0)), texts.ids.shape[1])), -1, np.int32)
+    ids[:, : texts.ids.shape[1]] = texts.ids
+    into = texts.lengths[rows][:, None] + np.arange(new.tokens.shape[1])
+    real = np.arange(new.tokens.shape[1]) < new.lengths[:, None]
+    ids[np.repeat(rows, new.lengths), into[real]] = new.tokens[real]
+    finish = texts.finish.copy()
+    finish[rows] = new.finish
+    return replace(
+        texts,
+        ids=ids,
+        lengths=lengths,
+        step_ends=np.concatenate([texts.step_ends, lengths[:, None]], 1),
+        finish=finish,
+    )

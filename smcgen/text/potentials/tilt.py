@@ -1,0 +1,145 @@
+"""`Tilt`: a reward made a potential, with a strength, a scale and a choice of intermediate twists.
+
+The target is `p(x) exp(strength * scale(r(x)))` whatever the twist; the twist decides what guides the particles
+before the end, and changes only the variance. If the reward at a prefix is the probability that the text
+will come out right, then `scale="log"`, `twist="value"` is the optimal twist: `psi_t = P(right | x_{0:t})`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.core.cost import Meter
+from smcgen.errors import InvalidArgument, RewardError, UnknownName
+from smcgen.text.potentials import aggregate
+from smcgen.text.potentials.base import Potential, Twist
+from smcgen.text.prompts import Prompt
+from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.texts import Texts
+
+Scale = Literal["log", "logit", "identity"]
+_FLOOR = 1e-9  # an intermediate twist of zero would exclude texts that the target may allow
+
+
+@dataclass(frozen=True)
+class Tilt(Twist):
+    """`log psi_t = strength * scale(twist(s_1..s_t))`, and at the end `strength * scale(outcome(s_1..s_T))`.
+
+    Attributes:
+        reward: gives the score `s_t` of a text after each of its steps.
+        strength: lambda.
+        twist: what guides before the end, a function of the scores so far:
+            "value" the last score (FK steering's "difference": `G_t = exp(lambda (r_t - r_{t-1}))`),
+            "product", "min", "mean", "max", "sum" of all scores so far, or "none": no guidance, plain
+            importance sampling, and the reward is asked only about finished texts. Or any function
+            of the history, shape (rows, steps), NaN where there is no step.
+        outcome: `r(x)`: the same choices, on the scores of the whole text; "value" is the last score.
+        scale: how a score becomes nats: "log" (of a probability: the target is p(x) s(x)^lambda),
+            "logit" (log s/(1 - s): p(x) (s/(1-s))^lambda) or "identity" (p(x) exp(lambda s)). Default:
+            "log" for rewards that are probabilities, else "identity".
+    """
+
+    reward: Reward
+    strength: float = 1.0
+    twist: str | aggregate.Aggregate = "value"
+    outcome: str | aggregate.Aggregate = "value"
+    scale: Scale | None = None
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.strength):
+            raise InvalidArgument("strength", self.strength, "a finite number")
+        if self.scale is not None and self.scale not in get_args(Scale):
+            raise UnknownName("scale", self.scale, get_args(Scale))
+        if self.scale in ("log", "logit") and not self.reward.probability:
+            raise InvalidArgument("scale", self.scale, "'identity': the reward's scores are not probabilities")
+        if self.twist != "none":
+            aggregate.resolve("twist", self.twist)
+        aggregate.resolve("outcome", self.outcome)
+
+    def power(self, strength: float) -> Potential:
+        return replace(self, strength=self.strength * strength)
+
+    def open_twist(
+        self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
+    ) -> "TiltSession":
+        reward = self.reward.open_reward(prompts, n, tokenizer, meter)
+        return TiltSession(self, reward, meter, np.full((len(prompts) * n, 0), np.nan))
+
+    def log_psi(self, history: aggregate.History, ended: np.ndarray) -> Float64[np.ndarray, " rows"]:
+        """log psi of histories of scores; terminal where `ended`."""
+        values = np.zeros(len(history))
+        if ended.any():
+            values[ended] = self._nats(aggregate.resolve("outcome", self.outcome), history[ended])
+        if not ended.all() and self.twist != "none":
+            guide = aggregate.resolve("twist", self.twist)
+            values[~ended] = self._nats(guide, history[~ended], _FLOOR)
+        return values
+
+    def _nats(self, of: aggregate.Aggregate, history: aggregate.History, floor: float = 0.0) -> np.ndarray:
+        s = of(history)
+        scale = self.scale or ("log" if self.reward.probability else "identity")
+        if self.strength == 0:  # 0 * -inf
+            nats = np.zeros(len(s))
+        elif scale == "identity":
+            nats = self.strength * s
+        else:
+            # a logit has no value at 0 and 1; a log has one at 0, which only the end may use
+            floor = _FLOOR if scale == "logit" else floor
+            p = np.clip(s, floor, 1.0 - (_FLOOR if scale == "logit" else 0.0))
+            with np.errstate(divide="ignore"):
+                nats = self.strength * (np.log(p) - (np.log1p(-p) if scale == "logit" else 0.0))
+        return np.where(s == np.inf, np.nan, nats)
+
+
+class TiltSession:
+    """The scores of a population so far."""
+
+    def __init__(self, tilt: Tilt, reward: RewardSession, meter: Meter, history: aggregate.History):
+        self._tilt, self._reward, self._meter, self._history = tilt, reward, meter, history
+        # without guidance only finished texts are scored, unless the outcome needs every step
+        self._ends_only = tilt.twist == "none" and tilt.outcome == "value"
+
+    def log_psi(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        ended = texts.ended[rows]
+        asked = rows[ended] if self._ends_only else rows
+        if len(asked):
+            with self._meter.reward():
+                scores = np.asarray(self._reward.score(texts, asked), np.float64)
+            self._append(asked, self._checked(scores, asked))
+        return self._tilt.log_psi(self._history[rows], ended)
+
+    def _checked(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if scores.shape != rows.shape:
+            raise RewardError(f"the reward returned shape {scores.shape}; expected {rows.shape}: one per text")
+        outside = (scores < 0) | (scores > 1)
+        if self._tilt.reward.probability and outside.any():
+            raise RewardError(f"the reward returned {scores[outside][0]}; expected probabilities in [0, 1]")
+        # NaN marks "no step" in a history, so a reward's own NaN travels as inf and fails the run
+        return np.where(np.isnan(scores), np.inf, scores)
+
+    def _append(self, rows: np.ndarray, scores: np.ndarray) -> None:
+        column = (~np.isnan(self._history[rows])).sum(1)
+        missing = int(column.max()) + 1 - self._history.shape[1]
+        if missing > 0:
+            pad = np.full((len(self._history), missing), np.nan)
+            self._history = np.concatenate([self._history, pad], 1)
+        self._history[rows, column] = scores
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        self._history = self._history[ancestors]
+        self._reward.take(ancestors)
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        self._reward.drop(rows)
+
+    def scores(self) -> Float64[np.ndarray, " rows"]:
+        return aggregate.last(self._history) if self._history.shape[1] else np.full(len(self._history), np.nan)
+
+    def dump(self) -> Mapping[str, np.ndarray]:
+        return {"history": self._history}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._history = np.array(arrays["history"])

@@ -1,0 +1,170 @@
+"""What `steer` returns: weighted texts, and how they came about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float64
+
+from smcgen.core.cost import Cost
+from smcgen.core.result import SMCResult
+from smcgen.core.status import Status
+from smcgen.text.answers import AnswerPosterior, Extract, as_extractor
+from smcgen.text.model import TextRecord
+from smcgen.text.prompts import Prompt
+from smcgen.text.texts import Finish, Texts
+
+
+@dataclass(frozen=True, repr=False)
+class SteerResult:
+    """Texts of one prompt, weighted so that they estimate `pi(x) ∝ p(x) psi(x)`.
+
+    Attributes:
+        prompt: the prompt.
+        texts: completions, one per particle.
+        weights: normalised weights, shape (n,).
+        scores: final score of each text by the first reward (NaN without one), shape (n,).
+        finish: why each text ended (`Finish` codes), shape (n,).
+        log_evidence: log of the estimate of `E_p[psi(x)]`; `log_evidence_stderr` is its standard error.
+        cost: counted work; of the whole call if several prompts were steered together.
+        smc: the run (ESS, ancestors, ...); history: what each particle wrote at each step.
+        population: the texts as token ids with step boundaries.
+    """
+
+    prompt: Prompt
+    texts: list[str]
+    weights: Float64[np.ndarray, " n"]
+    scores: Float64[np.ndarray, " n"]
+    finish: np.ndarray
+    cost: Cost | None
+    smc: SMCResult
+    history: Sequence[TextRecord]
+    population: Texts
+    extract: Extract | None = None
+
+    @property
+    def log_evidence(self) -> float:
+        """log of the estimate of `E_p[psi(x)]`, nats."""
+        return float(self.smc.log_evidence)
+
+    @property
+    def log_evidence_stderr(self) -> float:
+        """Its standard error from this run's genealogy."""
+        return float(self.smc.log_evidence_stderr)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size of the final weights."""
+        return float(self.smc.ess[-1])
+
+    @property
+    def status(self) -> Status:
+        """How the run ended."""
+        return Status(int(self.smc.status))
+
+    @property
+    def best(self) -> str:
+        """The finished text with the highest score (by weight, without a reward)."""
+        return self.texts[self.best_index]
+
+    @property
+    def best_index(self) -> int:
+        """Index of `best`. Only texts of positive weight that ended by themselves compete, if any did."""
+        scores = np.log(np.maximum(self.weights, 1e-300)) if np.isnan(self.scores).all() else self.scores
+        candidates = (self.weights > 0) & (self.finish == Finish.EOS)
+        if not candidates.any():
+            candidates = self.weights > 0 if (self.weights > 0).any() else np.ones_like(candidates)
+        return int(np.argmax(np.where(candidates & ~np.isnan(scores), scores, -np.inf)))
+
+    def sample(self, key: Any = 0, num: int | None = None) -> Any:
+        """A text drawn by weight (a draw from pi as n grows), or a list of `num`."""
+        index = np.asarray(self.smc.sample(key, num or 1))
+        drawn = [self.texts[i] for i in index]
+        return drawn[0] if num is None else drawn
+
+    def answers(self, extract: str | Extract | None = None, weighted: bool = True) -> AnswerPosterior:
+        """Posterior over what the texts answer.
+
+        Args:
+            extract: "number", "boxed", "line", a regex with one group, or a function of a text;
+                default: what `steer(answer=...)` was given.
+            weighted: by particle weight, or every text once (a majority vote).
+        """
+        of = as_extractor(extract) if extract is not None else self.extract or as_extractor("number")
+        weights = self.weights if weighted else np.ones(len(self.texts))
+        return AnswerPosterior([of(text) for text in self.texts], weights)
+
+    @property
+    def answer(self) -> str | None:
+        """The most likely answer."""
+        return self.answers().best
+
+    def trace(self, limit: int = 6) -> str:
+        """The run as text: what was written at each step, what was killed and what multiplied."""
+        from smcgen.text.trace import trace
+
+        return trace(self, limit)
+
+    def plot(self, **options: Any) -> Any:
+        """Figure of ESS, evidence and genealogy (extra `plot`)."""
+        return self.smc.plot(**options)
+
+    def to_arviz(self, key: Any = 0) -> Any:
+        """ArviZ `InferenceData` of scores and lengths (extra `plot`)."""
+        numbers = {"score": self.scores, "length": self.population.lengths.astype(np.float64)}
+        return self.smc.replace(particles=numbers).to_arviz(key=key)
+
+    def __repr__(self) -> str:
+        best = self.best if len(self.best) <= 70 else self.best[:67] + "..."
+        return (
+            f"SteerResult(best={best!r}, answer={self.answer!r}, n_particles={len(self.texts)}, "
+            f"log_evidence={self.log_evidence:.3f}±{self.log_evidence_stderr:.3f}, ess={self.ess:.1f}, "
+            f"status={self.status.name}, cost={self.cost})"
+        )
+
+
+def problem_result(result: SMCResult, index: int | None) -> SMCResult:
+    """One problem of a run with a problem axis (all of it if `index` is None)."""
+    if index is None:
+        return result
+    per_problem = ("log_evidence", "log_weights", "founders", "status", "status_step", "status_particle")
+    over_time = ("ess", "log_evidence_increments", "resampled", "ancestors")
+    changes = {name: getattr(result, name)[index] for name in per_problem}
+    changes |= {name: getattr(result, name)[:, index] for name in over_time}
+    return result.replace(**changes)
+
+
+def by_problem(result: SMCResult, single: bool, extract: Extract | None) -> list[SteerResult]:
+    """A run of a `TextModel` as one result per prompt."""
+    texts: Texts = result.particles
+    score = np.asarray(result.history[-1].score, np.float64)
+    results = []
+    for b, prompt in enumerate(texts.prompts):
+        rows = slice(b * texts.n, (b + 1) * texts.n)
+        own = problem_result(result, None if single else b)
+        population = Texts(
+            [prompt],
+            texts.n,
+            *(getattr(texts, k)[rows] for k in ("ids", "lengths", "step_ends", "finish")),
+            tokenizer=texts.tokenizer,
+        )
+        history = [jax.tree.map(lambda x, rows=rows: x[rows], record) for record in result.history]
+        log_weights = np.asarray(own.log_weights, np.float64)
+        weights = np.exp(log_weights - log_weights.max())
+        results.append(
+            SteerResult(
+                prompt,
+                [population.text(i) for i in range(texts.n)],
+                weights / weights.sum(),
+                score[rows],
+                population.finish,
+                result.cost,
+                own.replace(particles=population, history=None),
+                history,
+                population,
+                extract,
+            )
+        )
+    return results

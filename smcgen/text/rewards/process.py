@@ -1,0 +1,188 @@
+"""Process reward models: a score at the end of every step, read as the text grows.
+
+    r_t(x) = P(the solution is right so far | prompt, steps 1..t)
+
+The reward model has a KV cache of its own, which moves with the particles: a step costs its own tokens
+and nothing else, however long the text before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.core.cost import Meter
+from smcgen.errors import InvalidArgument, MissingExtra
+from smcgen.text.detokenize import Detokenizer
+from smcgen.text.prompts import Prompt
+from smcgen.text.rewards._encode import StepEncoder
+from smcgen.text.rewards.base import Reward
+from smcgen.text.rewards.formats import StepFormat, as_format, detect_format
+from smcgen.text.texts import Texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessReward(Reward):
+    """A process reward model, read where each step ends; scores are probabilities.
+
+    `ProcessReward("Qwen/Qwen2.5-Math-PRM-7B")` is all that public models need. Any token or sequence
+    classifier over a decoder, with one label or two, and any language model that answers by a good or
+    a bad word, can be one.
+
+    Args:
+        model: a name on the Hugging Face hub, a folder, or a model that is loaded already.
+        tokenizer: of the reward model; None loads it with the model, or for a loaded model takes the
+            policy's.
+        format: how steps are written for the model and where it is read, a `StepFormat` or its name
+            (`smcgen.text.rewards.formats`); None goes by the model's class and name.
+        device: where to load it; "auto" is a GPU if there is one.
+        dtype: of the loaded weights; "auto" is what they were saved in.
+        trust_remote_code: run code that comes with the model.
+        batch_size: most rows in one forward pass; None is all of them.
+
+    Raises:
+        InvalidArgument: a format that does not suit the model or tokenizer.
+        ModelError: when a run starts, if the model's state is not a plain KV cache.
+        MissingExtra: without torch and transformers.
+
+    Sources: Lightman et al. 2023 (arXiv:2305.20050); formats cite their model cards.
+    """
+
+    model: "str | Path | PreTrainedModel"
+    tokenizer: Any = field(default=None, repr=False)
+    format: str | StepFormat | None = None
+    device: str = field(default="auto", kw_only=True)
+    dtype: Any = field(default="auto", kw_only=True)
+    trust_remote_code: bool = field(default=False, kw_only=True)
+    batch_size: int | None = field(default=None, kw_only=True)
+    probability: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InvalidArgument("batch_size", self.batch_size, "None or an integer >= 1")
+        try:
+            from smcgen.text.rewards import _scorer
+        except ImportError as error:
+            raise MissingExtra("ProcessReward", "transformers", "text") from error
+        if self.format is None:
+            form = detect_format(*_scorer.architectures(self.model))
+        else:
+            form = as_format(self.format)
+        model, tokenizer = self.model, self.tokenizer
+        if isinstance(model, str | Path):
+            model, own = _scorer.load_scorer(
+                model, form, self.device, self.dtype, self.trust_remote_code
+            )
+            tokenizer = own if tokenizer is None else tokenizer
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "tokenizer", tokenizer)
+        object.__setattr__(self, "format", form)
+
+    def open_reward(
+        self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
+    ) -> "_ProcessSession":
+        return _ProcessSession(self, prompts, n, tokenizer, meter)
+
+
+class _ProcessSession:
+    """The reward model's cache, and how much of each row it has read."""
+
+    def __init__(
+        self, part: ProcessReward, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
+    ):
+        from smcgen.text._torch.population import Population
+
+        assert isinstance(part.format, StepFormat)
+        self._part, self._meter = part, meter
+        own = tokenizer if part.tokenizer is None else part.tokenizer
+        self._encoder = StepEncoder(part.format, own)
+        self._through = part.format.chat == "ids"
+        if self._through:
+            _check_same(part.model, own, tokenizer)
+        opened = [list(p.ids) if self._through else self._encoder.prompt(p) for p in prompts]
+        with meter.reward():
+            self._population = Population(
+                part.model,  # type: ignore[arg-type]
+                opened,
+                n,
+                meter_prefill=lambda count: meter.add(reward_tokens=count),
+            )
+        rows = len(prompts) * n
+        self._read = np.zeros(rows, dtype=np.int64)  # steps of the text that have been read
+        self._written = np.zeros(rows, dtype=np.int64)  # of these, the ones that had any text
+        self._score = np.full(rows, np.nan)
+        self._words = [Detokenizer(tokenizer) for _ in range(0 if self._through else rows)]
+
+    def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        new = {int(row): self._new(texts, int(row)) for row in rows}
+        # By length, so that a batch has little padding.
+        behind = sorted((row for row in new if new[row]), key=lambda row: len(new[row]))
+        size = self._part.batch_size or max(len(behind), 1)
+        for start in range(0, len(behind), size):
+            batch = behind[start : start + size]
+            self._feed(np.asarray(batch), [new[row] for row in batch])
+        return self._score[rows]
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        self._population.take(ancestors)
+        self._read, self._written = self._read[ancestors], self._written[ancestors]
+        self._score = self._score[ancestors]
+        if self._words:
+            self._words = [
+                self._words[a] if a == i else self._words[a].fork()
+                for i, a in enumerate(ancestors.tolist())
+            ]
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        self._population.drop(rows)
+
+    def _feed(self, rows: Int[np.ndarray, " m"], ids: list[list[int]]) -> None:
+        from smcgen.text.rewards._scorer import probabilities
+
+        counts = np.asarray([len(x) for x in ids])
+        tokens = np.zeros((len(ids), counts.max()), dtype=np.int64)
+        for k, x in enumerate(ids):
+            tokens[k, : len(x)] = x
+        outputs = self._population.feed(rows, tokens, counts)
+        self._score[rows] = probabilities(outputs, self._encoder.words)
+        self._meter.add(reward_calls=len(rows), reward_tokens=int(counts.sum()))
+
+    def _new(self, texts: Texts, row: Row) -> list[int]:
+        """Tokens of the steps that have not been read yet; none if they say nothing new."""
+        steps = texts.steps(row)
+        new, self._read[row] = steps[self._read[row] :], len(steps)
+        if self._through:
+            return [i for step in new for i in step]
+        pieces = [self._words[row].push(step) for step in new]
+        if pieces and texts.ended[row]:
+            pieces[-1] += self._words[row].flush()
+        ids: list[int] = []
+        for piece in pieces:
+            # A step of nothing but an end-of-text token is no step of the solution.
+            if piece.strip() or self._written[row] == 0:
+                ids += self._encoder.step(piece, int(self._written[row]))
+                self._written[row] += 1
+        return ids
+
+
+def _check_same(model: Any, tokenizer: Any, policy: Any) -> None:
+    """Token ids can only pass through if they mean the same on both sides."""
+    if tokenizer is not policy and tokenizer.get_vocab() != policy.get_vocab():
+        raise InvalidArgument(
+            "format",
+            "token",
+            "a format that reads text: the reward model's vocabulary is not the policy's",
+        )
+    width = model.get_input_embeddings().weight.shape[0]
+    if width < len(policy):
+        raise InvalidArgument(
+            "model",
+            f"a reward model of {width} tokens",
+            f"one that has the policy's {len(policy)} tokens, or a tokenizer and format for text",
+        )

@@ -1,0 +1,120 @@
+"""Steer a language model in one call."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from smcgen.core.smc import smc
+from smcgen.errors import InvalidArgument
+from smcgen.text.answers import Extract, as_extractor
+from smcgen.text.engines.base import Engine
+from smcgen.text.model import TextModel
+from smcgen.text.potentials.algebra import as_potential
+from smcgen.text.potentials.base import Potential
+from smcgen.text.potentials.tilt import Scale, Tilt
+from smcgen.text.result import SteerResult, by_problem
+from smcgen.text.rewards.base import Reward
+from smcgen.text.sampling import Sampling
+
+
+def as_engine(model: Any) -> Engine:
+    """An engine as it is; a model's name, path or object as a `Transformers` engine."""
+    if isinstance(model, Engine):
+        return model
+    from smcgen.text.engines.transformers import Transformers
+
+    return Transformers(model)
+
+
+def steered(
+    reward: Any, strength: float = 1.0, twist: Any = None, scale: Scale | None = None
+) -> Potential | None:
+    """The potential that `steer` makes of its `reward`, `strength`, `twist` and `scale`."""
+    if reward is None:
+        return None
+    potential = as_potential(reward)
+    if isinstance(potential, Reward):
+        potential = Tilt(potential)
+    if isinstance(potential, Tilt):
+        changes = {"twist": twist, "scale": scale}
+        potential = replace(potential, **{k: v for k, v in changes.items() if v is not None})
+    elif twist is not None or scale is not None:
+        raise InvalidArgument("twist", twist, "None for a product of potentials; use Tilt(...) inside it")
+    return potential if strength == 1 else potential**strength
+
+
+def steer(
+    prompt: Any,
+    *,
+    model: Any,
+    reward: Any = None,
+    n_particles: int = 16,
+    strength: float = 1.0,
+    twist: Any = None,
+    scale: Scale | None = None,
+    step: Any = "\n",
+    max_steps: int = 64,
+    max_tokens: int = 1024,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int | None = None,
+    proposal: Sampling | None = None,
+    answer: str | Extract | None = None,
+    key: Any = 0,
+    resampling: Any = "systematic",
+    ess_threshold: float = 0.5,
+    progress: bool = False,
+    callback: Any = None,
+    checkpoint: str | Path | None = None,
+    on_error: Literal["raise", "return"] = "raise",
+) -> Any:
+    """Sample texts from `pi(x) ∝ p(x) psi(x)` with a particle filter.
+
+    Args:
+        prompt: a string, chat messages or token ids; or a list of prompts, steered together.
+        model: an engine, or a transformers causal language model by name, path or object.
+        reward: what steers: a process reward model's name or path, a function of a list of texts, a
+            `Reward`, or any potential (`Regex(...) * ProcessReward(...) ** 2`). None samples the model.
+        n_particles: texts per prompt.
+        strength: lambda; `psi = exp(lambda * r)`, or `s ** lambda` for a reward that is a probability s.
+        twist, scale: how the reward guides before the end and how it becomes nats, see `Tilt`.
+        step: when a step ends: a delimiter, a number of tokens, a function of the text, a `Step`.
+        max_steps, max_tokens: a text is cut off there.
+        temperature, top_p, top_k: the base law p; `proposal`: another law to draw from.
+        answer: how a text's answer is read: "number", "boxed", "line", a regex, or a function.
+        key: a seed or JAX key.
+        resampling, ess_threshold, progress, callback, checkpoint, on_error: see `smcgen.smc`.
+
+    Returns:
+        A `SteerResult`; a list of them for a list of prompts.
+
+    Source: Puri et al. (2025) for language models, with the weights of Del Moral (2004) so that the
+    target is as stated (their weights are another target).
+    """
+    extract = as_extractor(answer) if answer is not None else None
+    text_model = TextModel(
+        engine=as_engine(model),
+        prompt=prompt,
+        potential=steered(reward, strength, twist, scale),
+        step_rule=step,
+        num_steps=max_steps,
+        max_tokens=max_tokens,
+        sampling=Sampling(temperature, top_k, top_p),
+        proposal=proposal,
+    )
+    run = smc(
+        text_model,
+        key,
+        n_particles,
+        resampling=resampling,
+        ess_threshold=ess_threshold,
+        keep="particles",
+        progress=progress,
+        callback=callback,
+        checkpoint=checkpoint,
+        on_error=on_error,
+    )
+    single = text_model.num_problems is None
+    results: Sequence[SteerResult] = by_problem(run, single, extract)
+    return results[0] if single else results

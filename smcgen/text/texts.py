@@ -1,0 +1,79 @@
+"""The texts of a population: token ids with their step boundaries, decoded only when asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Int8
+
+from smcgen.text.detokenize import decode, decode_pieces
+from smcgen.text.prompts import Prompt
+
+
+Row = int | np.integer
+
+
+class Finish(IntEnum):
+    """Why a text is no longer written. Anything but RUNNING is absorbing: its potential is 1."""
+
+    RUNNING = 0
+    EOS = 1  # the model ended it
+    LENGTH = 2  # it reached the allowed number of tokens or steps
+    DEAD = 3  # no token was allowed: its weight is zero
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Completions of `problems * n` particles; row `problem * n + particle` is a particle.
+
+    Attributes:
+        prompts: one per problem.
+        n: particles per problem.
+        ids: token ids of the completions, prompts excluded; -1 past each end.
+        lengths: tokens in each completion.
+        step_ends: number of tokens at the end of each step so far, nondecreasing along a row; an
+            ended text repeats its last value.
+        finish: a `Finish` code per row.
+        tokenizer: the tokenizer of the ids.
+    """
+
+    prompts: Sequence[Prompt]
+    n: int
+    ids: Int[np.ndarray, "rows tokens"]
+    lengths: Int[np.ndarray, " rows"]
+    step_ends: Int[np.ndarray, "rows steps"]
+    finish: Int8[np.ndarray, " rows"]
+    tokenizer: Any = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Rows that are no longer written, shape (rows,)."""
+        return self.finish != Finish.RUNNING
+
+    def prompt(self, row: Row) -> Prompt:
+        """The prompt that a row completes."""
+        return self.prompts[int(row) // self.n]
+
+    def tokens(self, row: Row) -> list[int]:
+        """A row's completion as token ids."""
+        return self.ids[row, : self.lengths[row]].tolist()
+
+    def steps(self, row: Row) -> list[list[int]]:
+        """A row's completion as one list of token ids per step; empty steps are left out."""
+        ends = np.unique(self.step_ends[row])
+        ends = ends[ends > 0].tolist()
+        ids = self.tokens(row)
+        return [ids[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def text(self, row: Row) -> str:
+        """A row's completion as text, special tokens left out."""
+        return decode(self.tokenizer, self.tokens(row))
+
+    def step_texts(self, row: Row) -> list[str]:
+        """A row's steps as text; their concatenation is `text(row)`."""
+        return decode_pieces(self.tokenizer, self.steps(row))

@@ -1,0 +1,29 @@
+"""The run-time type checker of the tests: beartype, which also sees through plain Protocols.
+
+beartype refuses a hint that names a Protocol without `@runtime_checkable`. Such a Protocol is a contract
+for people and type checkers; in tests it is checked too, so it is made checkable first.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, get_args, runtime_checkable
+
+from beartype import BeartypeConf, beartype
+
+# an int is a float, as PEP 484 and every type checker have it
+_checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def check(function: Callable) -> Callable:
+    """`beartype.beartype`, after making the Protocols in the hints of `function` checkable."""
+    for hint in getattr(function, "__annotations__", {}).values():
+        for part in parts(hint):
+            if getattr(part, "_is_protocol", False):
+                runtime_checkable(part)
+    return _checked(function)
+
+
+def parts(hint: Any) -> Iterator[Any]:
+    """A hint and everything inside it."""
+    yield hint if isinstance(hint, type) else getattr(hint, "__origin__", hint)
+    for argument in get_args(hint):
+        yield from parts(argument)

@@ -1,0 +1,195 @@
+"""The shipped models load offline and are as good as their cards say; their scripts run."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from models import countdown, tape, train_countdown, train_tape  # noqa: E402
+from models._metrics import auc, ece  # noqa: E402
+from models._reward import measure  # noqa: E402
+from models._sample import sample  # noqa: E402
+from models._task import COUNTDOWN, TAPE  # noqa: E402
+
+ROOT = Path(tape.__file__).parent
+POLICIES = {"tape-policy": TAPE, "countdown-policy": COUNTDOWN}
+REWARDS = {  # folder: (task, a bound well below what the card reports)
+    "tape-prm-good": (TAPE, 0.93),
+    "tape-prm-fair": (TAPE, 0.75),
+    "countdown-prm": (COUNTDOWN, 0.80),
+}
+FOLDERS = [*POLICIES, *REWARDS]
+TAPE_PROMPT, TAPE_TEXT = "Q:47+86*3-19\n", "47+86=33\n33*3=99\n99-19=80\nA:80"
+SUMS_PROMPT, SUMS_TEXT = "N:3,7,2,11 T:30\n", "7*3=21;2,11,21\n11-2=9;21,9\n21+9=30;30"
+
+
+@cache
+def tokenizer(name: str):
+    return transformers.AutoTokenizer.from_pretrained(ROOT / name, local_files_only=True)
+
+
+@cache
+def written(task_name: str) -> list:
+    """Texts the policy writes for a few held-out problems."""
+    torch.set_num_threads(1)
+    folder = f"{task_name}-policy"
+    policy = transformers.LlamaForCausalLM.from_pretrained(ROOT / folder, local_files_only=True)
+    rows = (tape if task_name == "tape" else countdown).load()[:48]
+    prompts = [row["prompt"] for row in rows] * 2
+    texts = sample(policy.eval(), tokenizer(folder), prompts, seed=3)
+    return [(p, t, ended) for p, (t, ended) in zip(prompts, texts, strict=True)]
+
+
+def test_tape_worked_by_hand():
+    problem = tape.Tape.parse(TAPE_PROMPT)
+    assert problem.prompt == TAPE_PROMPT
+    assert problem.solution() == TAPE_TEXT
+    assert problem.answer == "80"
+    assert tape.apply(47, "-", 86) == 61
+    assert tape.is_right(TAPE_PROMPT, TAPE_TEXT)
+    assert tape.final_answer(TAPE_TEXT) == "80"
+    assert tape.final_answer("47+86=33") is None
+
+
+def test_tape_grades_stay_false_after_a_slip():
+    assert tape.grade(TAPE_PROMPT, TAPE_TEXT) == [True] * 4
+    slipped = TAPE_TEXT.replace("33*3=99", "33*3=89")
+    assert tape.grade(TAPE_PROMPT, slipped) == [True, False, False, False]
+    assert tape.grade(TAPE_PROMPT, TAPE_TEXT + "\nA:80")[-1] is False
+    assert tape.grade(TAPE_PROMPT, "") == []
+
+
+def test_tape_continuations_carry_a_slip_on():
+    """After a wrong result the right next line starts from it, so a wrong tape teaches sums too."""
+    wanted = tape.continuations("Q:47+86-19\n", "47+86=38\n38-19=19\nA:19")
+    assert "".join(c or "?" for c in wanted) == "47+86=33?38-19=19\nA:19<eos>"
+
+
+def test_countdown_worked_by_hand():
+    assert countdown.grade(SUMS_PROMPT, SUMS_TEXT) == [True] * 3
+    assert countdown.is_right(SUMS_PROMPT, SUMS_TEXT)
+    assert countdown.still_solvable(SUMS_PROMPT, "") == 1.0
+    assert countdown.still_solvable(SUMS_PROMPT, "7*3=21;2,11,21\n") == 1.0
+    missed = SUMS_TEXT.replace("21+9=30;30", "21-9=12;12")
+    assert countdown.still_solvable(SUMS_PROMPT, missed) == 0.0
+    assert countdown.valid_lines(SUMS_PROMPT, missed) == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7*3=22;2,11,22",  # a wrong result
+        "7*4=28;3,2,11,28",  # a number that is not there
+        "7*3=21;2,21",  # a number lost
+        "3-7=4;2,11,4",  # below 1
+        "7/3=2;2,11,2",  # no such operation
+        "7*3=21;11,2,21",  # numbers out of order
+    ],
+)
+def test_countdown_rejects(line: str):
+    assert countdown.valid_lines(SUMS_PROMPT, line) == [False]
+    assert countdown.still_solvable(SUMS_PROMPT, line) == 0.0
+
+
+def test_solvability_agrees_with_solutions():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        prompt, solution = countdown.random_problem(rng)
+        assert countdown.is_right(prompt, solution)
+        assert all(countdown.grade(prompt, solution))
+
+
+@pytest.mark.parametrize("task", [TAPE, COUNTDOWN], ids=lambda t: t.name)
+def test_training_never_draws_a_held_out_problem(task, monkeypatch: pytest.MonkeyPatch):
+    """The generators are handed held-out problems first, and must pass over them."""
+    rng = np.random.default_rng(0)
+    if task is TAPE:
+        banned = [tape.Tape.parse(p) for p in sorted(tape.held_out_prompts())[:20]]
+        fresh = tape.random_tape(rng, 3)
+        queue = iter([*banned, fresh])
+        monkeypatch.setattr(tape, "random_tape", lambda *_: next(queue))
+        drawn = next(tape.training_tapes(rng, 3, tape.held_out_prompts()))
+        assert drawn == fresh
+    else:
+        banned = [(row["prompt"], "") for row in countdown.load()[:20]]
+        fresh = countdown.random_problem(rng)
+        queue = iter([*banned, fresh])
+        monkeypatch.setattr(countdown, "random_problem", lambda *_: next(queue))
+        assert next(countdown.training_problems(rng)) == fresh
+
+
+def test_held_out_sets_are_distinct_and_right():
+    rows = tape.load()
+    assert len({row["prompt"] for row in rows}) == len(rows)
+    assert sum(row["ops"] == 8 for row in rows) >= 400
+    assert all(tape.Tape.parse(row["prompt"]).answer == row["answer"] for row in rows)
+    sums = countdown.load()
+    assert len(countdown.held_out()) == len(sums) >= 200
+    assert all(countdown.still_solvable(row["prompt"], "") == 1.0 for row in sums)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folder_is_complete(name: str):
+    folder = ROOT / name
+    card = (folder / "README.md").read_text()
+    assert "Apache-2.0" in card
+    assert "python -m models." in card
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert list(folder.glob("*.safetensors"))
+    assert not [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pkl")]
+
+
+def test_weights_are_small():
+    assert sum(p.stat().st_size for p in ROOT.rglob("*.safetensors")) <= 12e6
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_tokenizer_round_trip(name: str):
+    """Prompts start with bos; otherwise decoding gives back the text exactly."""
+    tok = tokenizer(name)
+    prompt, text = (TAPE_PROMPT, TAPE_TEXT) if "tape" in name else (SUMS_PROMPT, SUMS_TEXT)
+    ids = tok.encode(prompt + text, add_special_tokens=False)
+    assert tok.decode(ids) == prompt + text
+    assert tok.encode(prompt)[0] == tok.bos_token_id
+    assert tok.encode(prompt)[1:] == ids[: len(prompt)]
+    assert tok.eos_token_id != tok.pad_token_id
+    assert tok.decode(tok.encode(prompt), skip_special_tokens=True) == prompt
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_ends_and_is_sometimes_right(name: str):
+    rows = written(POLICIES[name].name)
+    assert np.mean([ended for _, _, ended in rows]) > 0.95
+    assert 0.05 < np.mean([POLICIES[name].is_right(p, t) for p, t, _ in rows]) < 0.7
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_reward_ranks_prefixes(name: str):
+    task, bound = REWARDS[name]
+    model = transformers.LlamaForTokenClassification.from_pretrained(
+        ROOT / name, local_files_only=True
+    )
+    assert model.num_labels == 1
+    rows = written(task.name)
+    assert auc(*measure(model.eval(), tokenizer(name), rows, task.grade)) > bound
+
+
+def test_metrics_on_hand_cases():
+    assert auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
+    assert auc([1, 1], [0, 1]) == 0.5
+    assert ece([0.0, 1.0, 1.0], [0, 1, 0]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [train_tape, train_countdown], ids=["tape", "countdown"])
+def test_training_runs(script, tmp_path: Path):
+    script.main(["--tiny", "--out", str(tmp_path), "--scratch", str(tmp_path / "scratch")])
+    made = {path.parent.name for path in tmp_path.glob("*/model.safetensors")}
+    assert made == {name for name in FOLDERS if name.startswith(script.TASK.name)}
