@@ -1,4 +1,4 @@
-"""Check the built wheel: it carries the models and no leftovers, and imports from where it is installed.
+"""Check the built wheel: it carries the models and no leftovers, and imports.
 
 Usage: python .ci/check_wheel.py DIST_FOLDER
 """
@@ -10,8 +10,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-# Run in a process of its own, outside the repository, with only the unpacked wheel on its path. The
-# package's dependencies need not be installed: what is asked is where it is found and what it carries.
+# Run in a process of its own, outside the repository, with the unpacked wheel first on its path.
+# The package's dependencies need not be installed: what is asked is where it is found.
 PROBE = """
 import importlib.util, pathlib, sys
 spec = importlib.util.find_spec("smcgen")
@@ -26,6 +26,7 @@ if importlib.util.find_spec("jax") is not None:
 
 
 def main(dist: Path) -> None:
+    """Check the one wheel in `dist`."""
     [wheel] = dist.glob("smcgen-*.whl")
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         names = archive.namelist()

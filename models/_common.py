@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, processors
 from torch import Tensor
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 Batch = dict[str, Tensor]
@@ -70,6 +71,8 @@ def _optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer
     """Muon for the matrices of the body, AdamW for embeddings, norms and heads."""
     body, rest = [], []
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         inner = p.ndim == 2 and "embed" not in name and "score" not in name
         (body if inner else rest).append(p)
     return [
@@ -126,7 +129,14 @@ def fit(
     return steps
 
 
-def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Weights (safetensors), configuration and tokenizer, loadable with ``from_pretrained``."""
-    model.save_pretrained(folder)
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, half: bool = False
+) -> None:
+    """Weights (safetensors), configuration and tokenizer, loadable with ``from_pretrained``.
+
+    ``half`` stores float16 to save space; the configuration still asks for float32 on loading.
+    """
+    (model.half() if half else model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from transformers import LlamaForCausalLM
 
-from models._batches import language_loss, reward_loss, stored, stream
+from models._batches import stored, stream
 from models._common import Batch, build_tokenizer, fit, llama_config, save, start
+from models._losses import RewardTrainer, language_loss, reward_loss
 from models._metrics import auc
 from models._reward import calibrate, measure, reward_from
 from models._sample import sample
@@ -45,6 +46,8 @@ class RewardPlan:
     name: str
     steps: int
     expert_body: bool
+    extra_layers: int = 0
+    lr: float = 4e-3
     stop_auc: float = 1.1
     check_every: int = 50
 
@@ -122,7 +125,7 @@ class Run:
         texts = [row for row in texts if row[0] not in dev_prompts]
         source = self.scratch / "expert" if plan.expert_body else self.policy_folder
         body = LlamaForCausalLM.from_pretrained(source)
-        model = reward_from(body, layers=body.config.num_hidden_layers + plan.expert_body)
+        model = reward_from(body, extra_layers=plan.extra_layers)
 
         def check(step: int) -> bool:
             found = auc(*measure(model, tokenizer, dev, task.grade))
@@ -134,12 +137,12 @@ class Run:
             fresh = stream(task, tokenizer, self.seed + 4, rows=rows, slips=self.plan.slips)
             batches = _alternate(batches, fresh)
         fit(
-            model, batches, reward_loss,
-            steps=plan.steps, lr=self.plan.lr / 2, check=check, check_every=plan.check_every,
+            RewardTrainer(model, body), batches, reward_loss,
+            steps=plan.steps, lr=plan.lr, check=check, check_every=plan.check_every,
             name=plan.name,
         )  # fmt: skip
         calibrate(model, *measure(model, tokenizer, dev, task.grade))
-        save(model, tokenizer, self.out / plan.name)
+        save(model, tokenizer, self.out / plan.name, half=True)
 
 
 def _alternate(first: Iterator[Batch], second: Iterator[Batch]) -> Iterator[Batch]:

@@ -15,26 +15,38 @@ from models._sample import step_logits
 Grader = Callable[[str, str], list[bool]]
 
 
-def reward_from(body: LlamaForCausalLM, layers: int) -> LlamaForTokenClassification:
-    """A reward with one logit a token on top of ``body``, with fresh layers above it if asked for.
+def reward_from(body: LlamaForCausalLM, extra_layers: int) -> LlamaForTokenClassification:
+    """A reward with one logit a token on top of ``body``, with fresh layers above it.
 
-    A fresh layer's outputs start at zero, so training starts from exactly what the body knows; it
-    is there because comparing a result with the right one comes after working out the right one.
+    Comparing a result with the right one comes after working out the right one, and remembering
+    that an earlier line was wrong comes after comparing: hence the fresh layers.
     """
     config = llama_config(
         body.config.vocab_size,
         hidden=body.config.hidden_size,
-        layers=layers,
+        layers=body.config.num_hidden_layers + extra_layers,
         num_labels=1,
         classifier_dropout=0.0,
     )
     model = LlamaForTokenClassification(config)
     model.model.load_state_dict(body.model.state_dict(), strict=False)
-    for layer in model.model.layers[body.config.num_hidden_layers :]:
-        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
-        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    _shrink(model, body.config.num_hidden_layers)
     torch.nn.init.zeros_(model.score.weight)
     return model
+
+
+@torch.no_grad()
+def _shrink(model: LlamaForTokenClassification, layers: int, factor: float = 1 / 30) -> None:
+    """Scale down all that the body writes to the residual stream; its norms undo it, bar rounding.
+
+    Training grows the stream to a norm above 100, in which the first words of a fresh layer (about
+    1) go unheard by the layers above: without this the fresh layers hardly learn.
+    """
+    writers = [model.model.embed_tokens]
+    for layer in model.model.layers[:layers]:
+        writers += [layer.self_attn.o_proj, layer.mlp.down_proj]
+    for writer in writers:
+        writer.weight.mul_(factor)
 
 
 def measure(

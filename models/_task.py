@@ -27,6 +27,8 @@ class Task:
         is_right: whether a finished text is right.
         continuations: for each character of a text and for its end, what should stand there (None
             where nothing can be said).
+        every_character: whether ``continuations`` judges every character, so that "all right so
+            far" has a meaning in the middle of a line too.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Task:
     grade: Callable[[str, str], list[bool]]
     is_right: Callable[[str, str], bool]
     continuations: Callable[[str, str], list[str | None]]
+    every_character: bool
 
 
 def _tape_prompts(rng: np.random.Generator, count: int, hard: bool) -> list[str]:
@@ -86,6 +89,7 @@ TAPE = Task(
     grade=tape.grade,
     is_right=tape.is_right,
     continuations=tape.continuations,
+    every_character=True,
 )
 COUNTDOWN = Task(
     name="countdown",
@@ -95,4 +99,5 @@ COUNTDOWN = Task(
     grade=countdown.grade,
     is_right=countdown.is_right,
     continuations=countdown.continuations,
+    every_character=False,
 )

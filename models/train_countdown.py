@@ -10,7 +10,7 @@ from models._pipeline import Plan, RewardPlan, command_line, run_task
 from models._task import COUNTDOWN as TASK
 
 PLAN = Plan(strength=0.3, policy_steps=1200, rows=96, policy_slips=0.0)
-REWARDS = {"prm": RewardPlan("countdown-prm", steps=500, expert_body=True)}
+REWARDS = {"prm": RewardPlan("countdown-prm", steps=500, expert_body=True, extra_layers=1)}
 
 
 def main(argv: list[str] | None = None) -> None:

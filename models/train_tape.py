@@ -17,7 +17,7 @@ from models._task import TAPE as TASK
 
 PLAN = Plan(strength=0.22)
 REWARDS = {
-    "good": RewardPlan("tape-prm-good", steps=500, expert_body=True),
+    "good": RewardPlan("tape-prm-good", steps=600, expert_body=True, extra_layers=2, lr=5e-3),
     "fair": RewardPlan(
         "tape-prm-fair", steps=400, expert_body=False, stop_auc=0.85, check_every=10
     ),

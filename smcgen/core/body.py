@@ -82,7 +82,7 @@ def step(
         chosen.ancestors,
     )
     state, log_g = model.step(chosen.propagate, t, state)
-    log_g = _checked(log_g, chosen.log_weights.shape, f"step {t}")
+    log_g = _checked(log_g, chosen.log_weights.shape, "step")
     small, increment = _account(carry._replace(state=None), chosen, log_g, t)
     ancestors = None if settings.keep == "summary" else chosen.ancestors
     info = Info(ancestors, chosen.resampled, small.ess, increment, record(model, state, settings))
@@ -109,7 +109,7 @@ def _account(
         jnp.where(alive, jnp.int32(t), carry.status_step),
         jnp.where(alive, new.particle, carry.status_particle),
     )
-    return carry, new.increment
+    return carry, jnp.where(alive, new.increment, 0.0)
 
 
 def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyTree) -> SMCResult:

@@ -6,6 +6,7 @@ Writing is atomic (a new file replaces the old one), so a kill at any moment lea
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def _fingerprint(model: Any) -> str:
 
 
 def _text(leaf: Any) -> str:
-    # a default repr holds an address, which is another one in the next process
-    return type(leaf).__qualname__ if type(leaf).__repr__ is object.__repr__ else repr(leaf)
+    # the repr of a function or plain object holds an address, another one in the next process
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf))
 
 
 class LeafCheckpointing:
@@ -110,6 +111,24 @@ class LeafCheckpointing:
         return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state))}
 
     def load(self, key: Any, n: int, arrays: Mapping[str, np.ndarray]) -> Any:
-        """Leaves in the structure that `init` gives."""
-        structure = jax.tree.structure(jax.eval_shape(lambda k: self._model.init(k, n)[0], key))
-        return jax.tree.unflatten(structure, [jnp.asarray(arrays[str(i)]) for i in range(len(arrays))])
+        """Leaves in the structure that `init` gives, and of the kinds that it gives."""
+        if getattr(self._model, "traceable", True):
+            example = jax.eval_shape(lambda k: self._model.init(k, n)[0], key)
+        else:
+            example, _ = self._model.init(key, n)
+        kinds, structure = jax.tree.flatten(example)
+        if len(kinds) != len(arrays):
+            raise CheckpointError(
+                f"the state of {type(self._model).__name__} has {len(kinds)} arrays after init and "
+                f"{len(arrays)} in the checkpoint; such a model needs fingerprint, dump and load"
+            )
+        leaves = [_like(kind, arrays[str(i)]) for i, kind in enumerate(kinds)]
+        return jax.tree.unflatten(structure, leaves)
+
+
+def _like(kind: Any, array: np.ndarray) -> Any:
+    if isinstance(kind, np.ndarray):
+        return array
+    if isinstance(kind, bool | int | float):
+        return array.item()
+    return jnp.asarray(array)

@@ -1,22 +1,26 @@
 """Compiling a model's run once and using it again.
 
 A model that is a registered pytree travels as data: another parameter value, the same program. Any
-other object is part of the program, and is recognised by identity *and* by the identity of its
-attributes, so that a changed attribute recompiles instead of silently running with the old value.
+other object is part of the program, and is recognised by identity *and* by its attributes, so that a
+changed attribute recompiles instead of silently running with the old value.
 """
 
+import hashlib
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-_OUTSIDE = get_opaque_trace_state(convention="flax")
 _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 def inside_trace() -> bool:
     """Whether we are under `jit`, `grad`, `vmap` or another JAX transformation."""
-    return get_opaque_trace_state(convention="flax") != _OUTSIDE
+    # asked anew each time: this module may be imported by a first call that is itself being traced
+    with jax.core.eval_context():
+        outside = get_opaque_trace_state(convention="flax")
+    return get_opaque_trace_state(convention="flax") != outside
 
 
 class Frozen:
@@ -24,8 +28,9 @@ class Frozen:
 
     def __init__(self, value: Any):
         self.value = value
-        # references are held, so an id cannot be reused while this key lives
-        self._attributes = tuple(sorted(getattr(value, "__dict__", {}).items()))
+        # containers are looked into; references are held, so no id is reused while this key lives
+        leaves, self._structure = jax.tree.flatten(getattr(value, "__dict__", {}))
+        self._leaves = [(x, _contents(x)) for x in leaves]
 
     def __hash__(self) -> int:
         return id(self.value)
@@ -33,11 +38,17 @@ class Frozen:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Frozen) or self.value is not other.value:
             return False
-        mine, theirs = self._attributes, other._attributes
-        return len(mine) == len(theirs) and all(
-            a == b and (x is y or (type(x) is type(y) and isinstance(x, _PLAIN) and x == y))
-            for (a, x), (b, y) in zip(mine, theirs, strict=True)
+        return self._structure == other._structure and all(
+            (x is y or (type(x) is type(y) and isinstance(x, _PLAIN) and x == y)) and was == now
+            for (x, was), (y, now) in zip(self._leaves, other._leaves, strict=True)
         )
+
+
+def _contents(leaf: Any) -> Any:
+    """What tells a numpy array that was written to from what it was; JAX arrays do not change."""
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.hasobject:
+        return None
+    return hashlib.blake2b(np.ascontiguousarray(leaf)).digest()
 
 
 class Program:

@@ -5,10 +5,12 @@ A `Meter` belongs to one run: engines and rewards add to it as they work. `Meter
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float64
 
@@ -51,6 +53,21 @@ class Cost:
     def __str__(self) -> str:
         shown = (f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items() if v)
         return "Cost(" + ", ".join(shown) + ")"
+
+
+def _flatten(cost: Cost) -> tuple[tuple[Any, ...], None]:
+    return tuple(getattr(cost, f.name) for f in fields(Cost)), None
+
+
+def _unflatten(_: None, counts: Iterable[Any]) -> Cost:
+    cost = object.__new__(Cost)  # leaves may be tracers or placeholders, not only numbers
+    for field, count in zip(fields(Cost), counts, strict=True):
+        object.__setattr__(cost, field.name, count)
+    return cost
+
+
+# a result, its cost included, can be an argument of a jitted function
+jax.tree_util.register_pytree_node(Cost, _flatten, _unflatten)
 
 
 class Meter:

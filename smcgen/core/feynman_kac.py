@@ -177,11 +177,17 @@ def resolve(model: Any) -> Resolved:
         init=model.init,
         step=model.step,
         take=getattr(model, "take", take_leading),
-        done=model.done if isinstance(model, HasDone) else None,
-        record=model.record if isinstance(model, HasRecord) else None,
-        particles=model.particles if isinstance(model, HasParticles) else None,
-        cost=model.cost if isinstance(model, HasCost) else None,
-        describe=model.describe if isinstance(model, HasDescription) else None,
-        close=model.close if isinstance(model, Closeable) else None,
+        done=_capability(model, HasDone, "done"),
+        record=_capability(model, HasRecord, "record"),
+        particles=_capability(model, HasParticles, "particles"),
+        cost=_capability(model, HasCost, "cost"),
+        describe=_capability(model, HasDescription, "describe"),
+        close=_capability(model, Closeable, "close"),
         checkpointing=model if isinstance(model, Checkpointable) else None,
     )
+
+
+def _capability(model: Any, protocol: Any, name: str) -> Callable | None:
+    """The one method of a capability, if the model has it; mere data of that name is not one."""
+    method = getattr(model, name) if isinstance(model, protocol) else None
+    return method if callable(method) else None

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.cost import Cost
+from smcgen.core.resampling.base import double_uniforms, scaled_weights
+from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
 
@@ -29,7 +31,8 @@ class SMCResult:
         resampled: whether step t = 1..T began with a resampling, shape (T, *p).
         ancestors: of step t = 1..T, shape (T, *p, n); None with `keep="summary"`.
         founders: index at time 0 of each final particle's ancestor, shape (*p, n).
-        history: the model's records at t = 0..T, stacked; None unless `keep="particles"`.
+        history: the model's records at t = 0..T, stacked (a list of them for a model that is not
+            traceable); None unless `keep="particles"`.
         status, status_step, status_particle: a `Status` per problem; where and by which particle.
         cost: counted work; None inside a JAX transformation.
     """
@@ -85,8 +88,17 @@ class SMCResult:
         """Indices of particles drawn independently by weight."""
         if num < 1:
             raise InvalidArgument("num", num, "an integer >= 1")
-        key = jax.random.key(key) if isinstance(key, int) else key
-        return jax.random.categorical(key, self.log_weights[..., None, :], shape=(*self.log_weights.shape[:-1], num))
+        key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+        flat = jnp.asarray(self.log_weights).reshape(-1, self.n_particles)
+
+        def one(key: RandomKey, log_weights: Array) -> Array:
+            # by inversion in double precision: float32 Gumbels tie, and favour the first of a million
+            uniforms = double_uniforms(key, (num,))
+            with jax.enable_x64(True):
+                return draw(uniforms, scaled_weights(log_weights))
+
+        drawn = jax.vmap(one)(jax.random.split(key, len(flat)), flat)
+        return drawn.reshape(*self.log_weights.shape[:-1], num)
 
     def ancestry(self) -> Int[Array, "times *p n"]:
         """Index at each time 0..T of each final particle's ancestor."""
@@ -109,6 +121,9 @@ class SMCResult:
         lineage = self.ancestry()
         problems = jnp.indices(lineage.shape[:-1] + (1,))[: lineage.ndim - 1]
         index = (*problems, lineage)  # (time, *p, n) each, broadcasting
+        if isinstance(self.history, list):
+            index = tuple(np.asarray(i) for i in index)
+            return jax.tree.map(lambda *x: np.stack(x)[index], *self.history)
         return jax.tree.map(lambda x: jnp.asarray(x)[index], self.history)
 
     @property
@@ -166,8 +181,6 @@ class SMCResult:
         from smcgen.diagnostics.arviz import to_inference_data
 
         return to_inference_data(self, **options)
-
-
 
 
 def _brief(x: Any) -> str:

@@ -86,8 +86,10 @@ def reweight(log_weights: LogWeights, log_g: LogG) -> Reweighting:
     log_g = log_g.astype(log_weights.dtype)
     bad = jnp.isnan(log_g) | (log_g == jnp.inf)
     new = log_weights + jnp.where(bad, 0.0, log_g)
-    increment = logsumexp(new, axis=-1)
-    broken, dead = jnp.any(bad, axis=-1), increment == -jnp.inf
+    broken, dead = jnp.any(bad, axis=-1), jnp.all(new == -jnp.inf, axis=-1)
+    # where no weight is left, the gradient of logsumexp is NaN; that of a constant is zero
+    total = logsumexp(jnp.where(dead[..., None], 0.0, new), axis=-1)
+    increment = jnp.where(dead, -jnp.inf, total)
     failed = broken | dead
     status = jnp.where(broken, Status.NON_FINITE_POTENTIAL, jnp.where(dead, Status.ALL_WEIGHTS_ZERO, 0))
     shift = jnp.where(failed, 0.0, increment)[..., None]

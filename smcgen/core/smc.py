@@ -181,6 +181,7 @@ class _HostRun:
         resumed = self._saved.read() if self._saved else None
         if resumed:
             start, driver.carry, self._start, driver.infos = resumed
+            self._meter.add(nfe=driver.carry.log_weights.size * (start + 1))
         else:
             start = 0
             driver.carry, self._start = body.first(self._model, self._init_key, self._settings)

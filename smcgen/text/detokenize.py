@@ -34,28 +34,37 @@ class Detokenizer:
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._shown = 0  # ids[:_shown] have been returned as text
+        self._shown = 0  # ids[:_shown] have been returned as text, whole
+        self._ahead = 0  # characters returned after them, before an incomplete one
         self._window = 0  # decoding starts here: at or before _shown, at a character boundary
 
     def push(self, ids: Sequence[int]) -> str:
         """Add tokens and return the text that is now certain."""
         self._ids += ids
-        before = decode(self._tokenizer, self._ids[self._window : self._shown])
-        now = decode(self._tokenizer, self._ids[self._window :])
-        if now.endswith(_INCOMPLETE):
-            return ""
+        text = self._unseen()
+        if text.endswith(_INCOMPLETE):
+            certain = text.rstrip(_INCOMPLETE)
+            ahead, self._ahead = self._ahead, max(self._ahead, len(certain))
+            return certain[ahead:]
+        ahead, self._ahead = self._ahead, 0
         self._window, self._shown = self._shown, len(self._ids)
-        return now[len(before) :]
+        return text[ahead:]
 
     def fork(self) -> "Detokenizer":
         """A copy that goes its own way."""
         twin = Detokenizer(self._tokenizer)
-        twin._ids, twin._shown, twin._window = list(self._ids), self._shown, self._window
+        twin._ids, twin._window = list(self._ids), self._window
+        twin._shown, twin._ahead = self._shown, self._ahead
         return twin
 
     def flush(self) -> str:
         """Whatever is held back, when no more tokens come."""
-        before = decode(self._tokenizer, self._ids[self._window : self._shown])
-        now = decode(self._tokenizer, self._ids[self._window :])
+        text, ahead = self._unseen(), self._ahead
         self._window = self._shown = len(self._ids)
-        return now[len(before) :]
+        self._ahead = 0
+        return text[ahead:]
+
+    def _unseen(self) -> str:
+        """Text of the tokens after `_shown`."""
+        before = decode(self._tokenizer, self._ids[self._window : self._shown])
+        return decode(self._tokenizer, self._ids[self._window :])[len(before) :]

@@ -84,7 +84,10 @@ class ToyEngine:
 
 
 def warp(logits: np.ndarray, s: Sampling) -> np.ndarray:
-    """Log-probabilities under temperature, top-k, top-p, row by row, without cleverness."""
+    """Log-probabilities under temperature, top-k, top-p; truncation row by row, without cleverness."""
+    if not s.truncates:
+        scaled = logits / s.temperature
+        return scaled - np.logaddexp.reduce(scaled, 1, keepdims=True)
     out = np.full_like(logits, -np.inf)
     for i, row in enumerate(logits):
         row = row / s.temperature

@@ -45,12 +45,13 @@ class Resampling(Protocol):
 
 
 def double_uniforms(key: RandomKey, shape: tuple[int, ...]) -> Float64[Array, "..."]:
-    """Uniforms strictly inside (0, 1) with 53 random bits; call it outside `enable_x64`."""
+    """Uniforms strictly inside (0, 1) with 52 random bits; call it outside `enable_x64`."""
     bits = jax.random.bits(key, (*shape, 2), jnp.uint32)
     with jax.enable_x64(True):
-        high = (bits[..., 0] >> 5).astype(jnp.float64)
+        high = (bits[..., 0] >> 6).astype(jnp.float64)
         low = (bits[..., 1] >> 6).astype(jnp.float64)
-        return (high * 67108864.0 + low + 0.5) * 2.0**-53
+        # a 53rd bit would leave no room for the half, and round the largest uniform up to 1
+        return (high * 67108864.0 + low + 0.5) * 2.0**-52
 
 
 def scaled_weights(log_weights: Float[Array, " n"]) -> Float64[Array, " n"]:

@@ -61,9 +61,7 @@ def normalise(log_mass: Float[Tensor, "m vocab"]) -> tuple[Tensor, Float64[Tenso
     return log_mass - safe[:, None], total.double()
 
 
-def draw(
-    log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]
-) -> Int64[Tensor, " m"]:
+def draw(log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> Int64[Tensor, " m"]:
     """Tokens at which the distribution functions of the laws reach `uniforms`.
 
     Sums are in float64: a token of probability 1e-12 is drawn as often as it should be, one of

@@ -27,7 +27,9 @@ class PlanCache(Cache):
         super().__init__(layers=[])
         self.plan = plan
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ):
         return self.plan.write(layer_idx, key_states, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -62,7 +64,9 @@ class Forward:
         if "SequenceClassification" in type(model).__name__:
             self._pooled = getattr(model, "score", None) or getattr(model, "classifier", None)
             if self._pooled is None:
-                raise ModelError(f"{type(model).__name__} has no head named 'score' or 'classifier'")
+                raise ModelError(
+                    f"{type(model).__name__} has no head named 'score' or 'classifier'"
+                )
 
     def __call__(
         self,
@@ -93,7 +97,9 @@ class Forward:
                 for config, name in zip(self._configs, before, strict=True):
                     config._attn_implementation_internal = name
         if self.own_attention and not plan.attended:
-            raise ModelError(f"{type(self.model).__name__} does not use transformers' attention interface")
+            raise ModelError(
+                f"{type(self.model).__name__} does not use transformers' attention interface"
+            )
         return out
 
     def _run(

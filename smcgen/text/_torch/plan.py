@@ -70,7 +70,9 @@ class Plan:
         lengths = prompts.length[prompts.owner[: self.groups]]
         self.width = int(lengths.max())
         if (lengths < self.width).any():
-            self.prompt_mask = self._upload((np.arange(self.width) < lengths[:, None])[:, None, None])
+            self.prompt_mask = self._upload(
+                (np.arange(self.width) < lengths[:, None])[:, None, None]
+            )
         most = int(sizes.max())
         self._pad = self._unpad = None
         if (sizes < most).any() or (np.diff(group) < 0).any():
@@ -91,7 +93,11 @@ class Plan:
         """Queries of a prompt's rows as queries of one attention, `M = rows per group * N`."""
         q = q if self._pad is None else q[self._pad]
         _, heads, n, dim = q.shape
-        return q.view(self.groups, -1, heads, n, dim).transpose(1, 2).reshape(self.groups, heads, -1, dim)
+        return (
+            q.view(self.groups, -1, heads, n, dim)
+            .transpose(1, 2)
+            .reshape(self.groups, heads, -1, dim)
+        )
 
     def unfold(self, x: Float[Tensor, "groups heads M d"], m: int) -> Float[Tensor, "m heads N d"]:
         """The inverse of `fold`."""

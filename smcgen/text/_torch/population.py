@@ -149,7 +149,9 @@ class Population:
         if m and (counts.min() < 1 or counts.max() > k):
             raise InvalidArgument("counts", counts, f"integers in [1, {k}], the width of `tokens`")
         if not self.alive[rows].all():
-            raise InvalidArgument("rows", rows[~self.alive[rows]], "rows that have not been dropped")
+            raise InvalidArgument(
+                "rows", rows[~self.alive[rows]], "rows that have not been dropped"
+            )
         self._rows.reserve(int(self._rows.length[rows].max(initial=0)) + k)
         self._rows.front(rows)
         place = self._rows.place[rows]

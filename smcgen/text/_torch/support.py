@@ -61,7 +61,9 @@ def _name(model: PreTrainedModel) -> str:
 def _check_state(model: PreTrainedModel) -> None:
     config = model.config.get_text_config(decoder=True)
     if model.config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
-        raise ModelError(f"{_name(model)} is an encoder-decoder model: a decoder-only model is needed")
+        raise ModelError(
+            f"{_name(model)} is an encoder-decoder model: a decoder-only model is needed"
+        )
     kinds = set(getattr(config, "layer_types", None) or ()) - _PLAIN
     if model._is_stateful or kinds:
         what = f" (layers: {', '.join(sorted(kinds))})" if kinds else ""
@@ -83,7 +85,11 @@ def _try(model: PreTrainedModel, way: Support) -> str:
     try:
         prompts = [texts[0, :3].tolist(), texts[1, :1].tolist()]
         population = Population(model, prompts, 2, _support=way)
-        got = [population.feed(np.array([2, 0]), np.stack([texts[1, 1:3], texts[0, 3:5]]), np.array([2, 1]))]
+        got = [
+            population.feed(
+                np.array([2, 0]), np.stack([texts[1, 1:3], texts[0, 3:5]]), np.array([2, 1])
+            )
+        ]
         population.take(np.array([0, 0, 2, 2]))
         got.append(population.feed(np.array([1, 3]), np.stack([texts[0, 4:6], texts[1, 3:5]])))
         device = population.device

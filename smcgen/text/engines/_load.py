@@ -12,7 +12,13 @@ from smcgen.errors import InvalidArgument, SmcgenError
 
 _NO_LIMIT = 1 << 20
 # what may differ between two loads of the same weights
-_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation")
+_VOLATILE = (
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "_attn_implementation",
+)
 
 
 def load(
@@ -30,12 +36,18 @@ def load(
     elif isinstance(model, PreTrainedModel):
         source, loaded = getattr(model.config, "_name_or_path", "") or None, model
         if device != "auto" or dtype != "auto":
-            raise InvalidArgument("device", device, "'auto' with a model object, as for dtype: move it before")
+            raise InvalidArgument(
+                "device", device, "'auto' with a model object, as for dtype: move it before"
+            )
     else:
-        raise InvalidArgument("model", type(model).__name__, "a path, a name or a transformers model")
+        raise InvalidArgument(
+            "model", type(model).__name__, "a path, a name or a transformers model"
+        )
     if tokenizer is None:
         if source is None:
-            raise InvalidArgument("tokenizer", None, "a tokenizer, since the model object names none")
+            raise InvalidArgument(
+                "tokenizer", None, "a tokenizer, since the model object names none"
+            )
         tokenizer = source
     if isinstance(tokenizer, str | Path):
         tokenizer = _load_tokenizer(_source("tokenizer", tokenizer), hub)
@@ -67,10 +79,14 @@ def _load_model(
         dtype = torch.float32  # half precision is slow there
     try:
         config = AutoConfig.from_pretrained(source, **hub)
-        if type(config) not in AutoModelForCausalLM._model_mapping and "AutoModelForCausalLM" not in (
+        if type(
+            config
+        ) not in AutoModelForCausalLM._model_mapping and "AutoModelForCausalLM" not in (
             getattr(config, "auto_map", None) or {}
         ):
-            raise InvalidArgument("model", f"{source} ({type(config).__name__})", "a causal language model")
+            raise InvalidArgument(
+                "model", f"{source} ({type(config).__name__})", "a causal language model"
+            )
         loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **hub, **model_kwargs)
     except (OSError, ValueError) as error:
         if isinstance(error, SmcgenError):
@@ -85,7 +101,9 @@ def _load_tokenizer(source: str, hub: dict[str, Any]) -> Any:
     except (OSError, ValueError, TypeError) as error:
         if Path(source).exists():
             raise InvalidArgument(
-                "tokenizer", source, f"a folder with a tokenizer, or pass one to tokenizer= ({error})"
+                "tokenizer",
+                source,
+                f"a folder with a tokenizer, or pass one to tokenizer= ({error})",
             ) from error
         raise SmcgenError(_cannot("tokenizer", source, error)) from error
 
@@ -118,7 +136,11 @@ def weights_name(model: PreTrainedModel, source: Any) -> str:
         flat = parameter.detach().reshape(-1)
         some = flat[:: max(1, flat.numel() // 64)][:64]
         digest.update(some.double().cpu().numpy().tobytes())
-    named = str(source) if isinstance(source, str | Path) else getattr(model.config, "_name_or_path", "")
+    named = (
+        str(source)
+        if isinstance(source, str | Path)
+        else getattr(model.config, "_name_or_path", "")
+    )
     folder = Path(named).expanduser()
     if named and folder.exists():
         named = folder.resolve().name

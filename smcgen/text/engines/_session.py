@@ -42,7 +42,12 @@ class TransformersSession:
         meter: Meter,
         completions: Sequence[Sequence[int]] | None,
     ):
-        self._tokenizer, self._vocab_size, self._law, self._meter = tokenizer, vocab_size, law, meter
+        self._tokenizer, self._vocab_size, self._law, self._meter = (
+            tokenizer,
+            vocab_size,
+            law,
+            meter,
+        )
         self._is_eos = np.zeros(vocab_size, dtype=bool)
         self._is_eos[list(eos_ids)] = True
         read = lambda count: meter.add(tokens_prefilled=count)
@@ -76,7 +81,9 @@ class TransformersSession:
             for i, part in enumerate(parts):
                 tokens[i, : len(part)] = part
                 self._unread[late[i]] = self._unread[late[i]][_CATCH_UP:]
-            self._population.feed(np.array(late), tokens, counts, read=np.zeros((len(late), 0), int))
+            self._population.feed(
+                np.array(late), tokens, counts, read=np.zeros((len(late), 0), int)
+            )
             self._meter.add(tokens_prefilled=int(counts.sum()))
 
     def extend(

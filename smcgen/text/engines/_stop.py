@@ -33,7 +33,9 @@ class Stop:
             self._state[active], found = self._delimiters.step(self._state[active], tokens)
             ended |= found
         if self._step.when is not None:
-            ended |= [self._asks(i, t) for i, t in zip(active.tolist(), tokens.tolist(), strict=True)]
+            ended |= [
+                self._asks(i, t) for i, t in zip(active.tolist(), tokens.tolist(), strict=True)
+            ]
         return ended
 
     def _asks(self, row: int, token: int) -> bool:

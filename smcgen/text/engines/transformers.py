@@ -72,7 +72,9 @@ class Transformers:
         self.vocab_size = int(head.weight.shape[0])
         if len(self.tokenizer) > self.vocab_size:
             raise InvalidArgument(
-                "tokenizer", f"{len(self.tokenizer)} tokens", f"at most the model's {self.vocab_size}"
+                "tokenizer",
+                f"{len(self.tokenizer)} tokens",
+                f"at most the model's {self.vocab_size}",
             )
         allowed = longest(self.model, self.tokenizer)
         if max_length is not None and not 0 < max_length <= allowed:
@@ -109,7 +111,9 @@ class Transformers:
                 "(no top_k, top_p or temperature 0 of its own): importance weights are wrong otherwise",
             )
         if completions is not None and len(completions) != len(prompts) * n:
-            raise InvalidArgument("completions", len(completions), f"one for each of {len(prompts) * n} rows")
+            raise InvalidArgument(
+                "completions", len(completions), f"one for each of {len(prompts) * n} rows"
+            )
         return TransformersSession(
             self.model,
             self.tokenizer,

@@ -1,7 +1,7 @@
 """Token factors: what weights every token as it is drawn. See `base` for the contract.
 
-`Regex`, `Choice`, `JSONSchema` and `Grammar` are hard constraints, `TokenMask` is one given by a Python
-function, and `Expert` weights tokens by another language model.
+`Regex`, `Choice`, `JSONSchema` and `Grammar` are hard constraints, `TokenMask` is one given by a
+Python function, and `Expert` weights tokens by another language model.
 """
 
 from importlib import import_module
@@ -27,7 +27,16 @@ _HOMES = {
     "Regex": "grammar",
     "TokenMask": "token_mask",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "FactorSession",
+    "TokenFactor",
+    "Expert",
+    "Choice",
+    "Grammar",
+    "JSONSchema",
+    "Regex",
+    "TokenMask",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Hard constraints on tokens: phi(x_<t, v) in {0, 1}, by an automaton that reads tokens.
 
 A constraint differs from another only in its automaton; the population's bookkeeping is here. Rows
-with equal histories share one automaton state, so `take` moves integers, a state is copied only when
-two rows that share it part, and a mask is computed once per distinct state.
+with equal histories share one automaton state, so `take` moves integers, a state is copied only
+when two rows that share it part, and a mask is computed once per distinct state.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class MaskFactor(TokenFactor):
     """Base class of hard constraints.
 
     Attributes:
-        incomplete: weight of a text that is cut off before the constraint is met: "zero", or "allow"
-            (every prefix of a valid text counts).
+        incomplete: weight of a text that is cut off before the constraint is met: "zero", or
+            "allow" (every prefix of a valid text counts).
     """
 
     incomplete: Incomplete

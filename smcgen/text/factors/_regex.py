@@ -1,9 +1,9 @@
 r"""Regular expressions as grammars, with the meaning that Python's `re` gives them.
 
-Patterns are parsed by Python's own parser, so a bad one fails with Python's message, and are written
-out as EBNF. The language is that of `re.fullmatch(pattern, text, re.ASCII)`: `\d`, `\w` and `\s` are
-ASCII, `.` is anything but a newline. What no regular grammar can say (look-around, back-references,
-anchors in the middle) is refused, never ignored.
+Patterns are parsed by Python's own parser, so a bad one fails with Python's message, and are
+written out as EBNF. The language is that of `re.fullmatch(pattern, text, re.ASCII)`: `\d`, `\w` and
+`\s` are ASCII, `.` is anything but a newline. What no regular grammar can say (look-around,
+back-references, anchors in the middle) is refused, never ignored.
 """
 
 import re
@@ -54,7 +54,9 @@ def regex_to_ebnf(pattern: str) -> str:
         raise InvalidArgument("pattern", pattern, f"a regular expression ({error})") from error
     if tree.state.flags & ~_FLAGS:
         raise InvalidArgument("pattern", pattern, "a pattern without the flags i, m and L")
-    return "root ::= " + _Writer(pattern, bool(tree.state.flags & re.DOTALL)).sequence(tree, True, True)
+    return "root ::= " + _Writer(pattern, bool(tree.state.flags & re.DOTALL)).sequence(
+        tree, True, True
+    )
 
 
 def literal(text: str) -> str:
@@ -72,10 +74,10 @@ class _Writer:
         """A sequence; `starts` and `ends` say whether it touches the ends of the text."""
         items = list(items)
         parts = []
-        for k, item in enumerate(items):
+        for k, (kind, value) in enumerate(items):
             starts_here = starts and all(i[0] is op.AT for i in items[:k])
             ends_here = ends and all(i[0] is op.AT for i in items[k + 1 :])
-            parts.append(self._item(*item, starts_here, ends_here))
+            parts.append(self._item(kind, value, starts_here, ends_here))
         return " ".join(p for p in parts if p) or '""'
 
     def _item(self, kind: Any, value: Any, starts: bool, ends: bool) -> str:

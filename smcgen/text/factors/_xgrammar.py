@@ -41,8 +41,8 @@ class GrammarAutomaton:
     Args:
         key: identifies the grammar among those compiled for this tokenizer.
         grammar: makes the xgrammar grammar.
-        tokenizer, vocab_size, eos_ids: of the model; ids that the tokenizer lacks are forbidden, and
-            so are special tokens, which leave no trace in the text.
+        tokenizer, vocab_size, eos_ids: of the model; ids that the tokenizer lacks are forbidden,
+            and so are special tokens, which leave no trace in the text.
     """
 
     def __init__(

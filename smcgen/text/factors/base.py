@@ -1,8 +1,9 @@
-"""Token factors: potentials that act on every token, phi(x_<t, v) for each token v of the vocabulary.
+"""Token factors: potentials that act on every token, phi(x_<t, v) for each token v.
 
-A hard constraint has phi in {0, 1}, an expert language model phi = e(v | x_<t) ** strength. The target
-is multiplied by prod_t phi(x_<t, x_t); the engine draws from p(v) phi(v) / Z and reports Z in the weight, so
-nothing is masked silently. A factor is a `Potential` (it composes by `*`, `**` and `where`).
+A hard constraint has phi in {0, 1}, an expert language model phi = e(v | x_<t) ** strength. The
+target is multiplied by prod_t phi(x_<t, x_t); the engine draws from p(v) phi(v) / Z and reports Z
+in the weight, so nothing is masked silently. A factor is a `Potential` (it composes by `*`, `**`
+and `where`).
 """
 
 from abc import abstractmethod
@@ -24,7 +25,7 @@ class FactorSession(Protocol):
     """A factor's state for one population; rows are `problem * n + particle`."""
 
     def log_phi(self, rows: Int[np.ndarray, " m"]) -> "Float[torch.Tensor, 'm vocab']":
-        """log phi of every next token of these rows, -inf where forbidden, on the engine's device."""
+        """log phi of every next token, -inf where forbidden, on the engine's device."""
         ...
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:
@@ -32,7 +33,7 @@ class FactorSession(Protocol):
         ...
 
     def log_cut(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """Log factor of a text that is cut off here (0, or -inf where only complete texts count)."""
+        """Log factor of a text that is cut off here (-inf where only complete texts count)."""
         ...
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
@@ -46,9 +47,6 @@ class FactorSession(Protocol):
 
 class TokenFactor(Potential):
     """Base class of token factors."""
-
-    def factors(self) -> "tuple[TokenFactor, ...]":
-        return (self,)
 
     def factors(self) -> "tuple[TokenFactor, ...]":
         return (self,)

@@ -2,10 +2,11 @@
 
     target(x)  proportional to  p(x) * e(x)^s,      e(x) = prod_t e(x_t | x_<t)
 
-with s > 0 a product of experts (Hinton 2002; DExperts, Liu et al. 2021, arXiv:2105.03023) and s < 0 an
-anti-expert: contrastive decoding (Li et al. 2023, arXiv:2210.15097) is `Expert(amateur) ** -0.5`. Those
-methods renormalise at every token, which samples another law; here the normalisers go into the
-particle's weight, so the target is the product over whole texts. An anti-expert favours what a weak
+with s > 0 a product of experts (Hinton 2002; DExperts, Liu et al. 2021, arXiv:2105.03023) and s < 0
+an anti-expert: contrastive decoding (Li et al. 2023, arXiv:2210.15097) is `Expert(amateur) **
+-0.5`. Those methods renormalise at every token, which samples another law; here the normalisers go
+into the particle's weight, so the target is the product over whole texts. An anti-expert favours
+what a weak
 model finds unlikely, however senseless: keep the base model's law to plausible tokens with
 `Sampling(top_p=...)`.
 """
@@ -39,16 +40,16 @@ class Expert(TokenFactor):
     Args:
         model: by name, folder or object; its vocabulary must be the policy's.
         strength: > 0 for an expert, < 0 for an anti-expert. `Expert(m) ** s` multiplies it.
-        tokenizer: the expert's, to check the vocabulary with; None loads it with the model, or for a
-            loaded model compares sizes alone.
-        prompt: what the expert reads before the completion, if not the policy's prompt: text, ids or
-            a chat, or a function from a `Prompt` to one.
+        tokenizer: the expert's, to check the vocabulary with; None loads it with the model, or for
+            a loaded model compares sizes alone.
+        prompt: what the expert reads before the completion, if not the policy's prompt: text, ids
+            or a chat, or a function from a `Prompt` to one.
         sampling: the expert's law; one that gives tokens probability zero forbids them, and cannot
             be an anti-expert.
         device, dtype, hub: where and how to load it; `hub` goes to `from_pretrained`.
 
-    Ids beyond the tokenizer's vocabulary (padding of the embedding) are forbidden. A text that is cut
-    off keeps the weight of its tokens. Tokens that the expert reads count as `reward_tokens`.
+    Ids beyond the tokenizer's vocabulary (padding of the embedding) are forbidden. A text that is
+    cut off keeps the weight of its tokens. Tokens that the expert reads count as `reward_tokens`.
 
     Raises:
         InvalidArgument: vocabularies that differ, or a strength that is not finite.
@@ -112,7 +113,7 @@ class Expert(TokenFactor):
 
 
 class _ExpertSession:
-    """The expert's cache; a token is read when the next law is asked for, so last ones never are."""
+    """The expert's cache; a token is read when the law after it is asked for, not before."""
 
     def __init__(
         self,
@@ -197,12 +198,14 @@ def _check_vocabulary(part: Expert, tokenizer: Any) -> None:
     if own is not None and own is not tokenizer:
         theirs, ours = own.get_vocab(), tokenizer.get_vocab()
         if theirs != ours:
-            differ = [t for t in ours if theirs.get(t) != ours[t]] or [t for t in theirs if t not in ours]
+            differ = sorted(
+                ({*ours.items()} ^ {*theirs.items()}), key=lambda item: (item[1], item[0])
+            )
             raise InvalidArgument(
                 "model",
                 f"an expert with {len(theirs)} tokens",
-                f"one with the policy's vocabulary of {len(ours)}: {len(differ)} tokens differ, "
-                f"{differ[0]!r} among them",
+                f"one with the policy's vocabulary of {len(ours)}; they differ first at id "
+                f"{differ[0][1]}, {differ[0][0]!r}",
             )
     model: Any = part.model
     width = model.get_input_embeddings().weight.shape[0]

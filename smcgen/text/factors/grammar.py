@@ -2,13 +2,14 @@
 
     target(x)  proportional to  p(x) * [x in L]
 
-Use `Regex` for short forms, `Choice` for a fixed set of answers, `JSONSchema` for structured data and
-`Grammar` for anything else that a context-free grammar can say. The whole completion must belong to
+Use `Regex` for short forms, `Choice` for a fixed set of answers, `JSONSchema` for structured data
+and `Grammar` for anything else that a context-free grammar can say. The whole completion must
+belong to
 the language: it may end exactly where it does, and a text that is cut off inside it has weight zero
 unless `incomplete="allow"`. Masks are exact at the level of bytes, whatever the tokenizer, by
 xgrammar (Dong et al. 2024, arXiv:2411.15100). Masking alone samples from another law (Lew et al.
-2023, arXiv:2306.03081); here the mask's normaliser goes into the particle's weight, so the target is
-the one above.
+2023, arXiv:2306.03081); here the mask's normaliser goes into the particle's weight, so the target
+is the one above.
 """
 
 import json

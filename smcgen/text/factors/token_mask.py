@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class TokenMask(MaskFactor):
     """Tokens that a function allows: phi(x_<t, v) = [v in fn(x_<t)].
 
-    The function runs in Python once per token with all distinct prefixes of the population; a grammar
-    (`Regex`, `Grammar`) does the same work some hundred times faster.
+    The function runs in Python once per token with all distinct prefixes of the population; a
+    grammar (`Regex`, `Grammar`) does the same work some hundred times faster.
 
     Args:
-        fn: called with a list of completions so far (each a list of token ids); returns one item per
-            completion: the allowed token ids, or a boolean mask of shape (vocab,). The end-of-text
-            token must be among them where the text may end.
+        fn: called with a list of completions so far (each a list of token ids); returns one item
+            per completion: the allowed token ids, or a boolean mask of shape (vocab,). The
+            end-of-text token must be among them where the text may end.
         prompts: call `fn(prompts, completions)` instead, with the prompts' token ids.
         incomplete: weight of a text that is cut off where the end-of-text token is not allowed.
 
@@ -101,8 +101,8 @@ class _FunctionAutomaton:
         ids = mask.astype(np.int64) if mask.size == 0 else mask
         if ids.ndim != 1 or ids.dtype.kind not in "iu" or (ids.size and ids.max() >= self._vocab):
             raise RewardError(
-                f"TokenMask: got {mask!r}, expected token ids below {self._vocab} or a boolean mask "
-                f"of shape ({self._vocab},)"
+                f"TokenMask: got {mask!r}, expected token ids below {self._vocab} "
+                f"or a boolean mask of shape ({self._vocab},)"
             )
         row = np.zeros(self._vocab, dtype=bool)
         row[ids] = True

@@ -25,7 +25,15 @@ _HOMES = {
     "FunctionReward": "function",
     "ProcessReward": "process",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "Reward",
+    "RewardSession",
+    "ClassifierReward",
+    "FORMATS",
+    "StepFormat",
+    "FunctionReward",
+    "ProcessReward",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Scores by content: what has been scored once is not scored again.
 
-Resampling makes copies, and copies have equal texts until they are extended; a cache by content finds
-them, whichever rows they are in.
+Resampling makes copies, and copies have equal texts until they are extended; a cache by content
+finds them, whichever rows they are in.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ class ScoreCache:
         keys: Sequence[Hashable],
         score: Callable[[list[int]], Sequence[float] | np.ndarray],
     ) -> Float64[np.ndarray, " m"]:
-        """One score per key; `score(positions)` is called once with the positions still to score."""
+        """One score per key; `score(positions)` is called once, with what is still to score."""
         found: dict[Hashable, float] = {}
         missing: dict[Hashable, int] = {}
         for position, key in enumerate(keys):

@@ -1,17 +1,26 @@
 """Prompts and steps as a process reward model's tokens, by a `StepFormat`.
 
 Everything is encoded in pieces that never change when more is written, so that a cache stays valid.
-Pieces meet at special tokens, or at word boundaries where tokenizers split anyway; a step's own text
-cannot produce special tokens, so a policy that writes `<extra_0>` gets no score for it.
+Pieces meet at special tokens, or at word boundaries where tokenizers split anyway; a step's own
+text cannot produce special tokens, so a policy that writes `<extra_0>` gets no score for it.
 """
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from smcgen.errors import InvalidArgument
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards.formats import StepFormat
 
 _MARK = "\u2402MARK\u2403"  # stands for a message while its chat template is taken apart
+
+
+class _Text(NamedTuple):
+    """A part of a chat template: text, all from its first to its last special token, text."""
+
+    first: str
+    special: list[int]
+    last: str
 
 
 class StepEncoder:
@@ -44,18 +53,21 @@ class StepEncoder:
         """Step `index` of a solution; the score is read at its last token."""
         form, text = self._form, text.strip()
         if form.chat == "turns":
-            assert self.words is not None
+            asked, between = self._asked, self._between
+            ask = [*asked.special, *self._before_answer]
             if index == 0:
-                return [*self._plain(" " + text), *self._ids(self._tail)]
+                return [*self._plain(" " + text + asked.first), *ask]
             return [
-                self.words[0],
-                *self._ids(self._between),
-                *self._plain(text),
-                *self._ids(self._tail),
+                *self._answer,
+                *between.special,
+                *self._plain(between.last + text + asked.first),
+                *ask,
             ]
         lines = [line for line in text.split("\n") if line.strip()] if form.lines else [text]
         return [
-            i for line in lines or [""] for i in (*self._after(form.before[index > 0], line), *self._tag)
+            i
+            for line in lines or [""]
+            for i in (*self._after(form.before[index > 0], line), *self._tag)
         ]
 
     def _split_template(self) -> None:
@@ -69,14 +81,34 @@ class StepEncoder:
         if form.system is not None:
             messages.insert(0, {"role": "system", "content": form.system})
         self._head, self._tail = self._render(messages)
-        self._between = ""
-        if form.chat == "turns":
-            messages += [{"role": "assistant", "content": _MARK}, messages[-1]]
-            head, tail, self._between, last = self._render(messages)
-            if (head, tail, last) != (self._head, self._tail, self._tail):
-                raise InvalidArgument(
-                    "tokenizer", type(tokenizer).__name__, "a chat template whose turns are alike"
-                )
+        if form.chat != "turns":
+            return
+        messages += [{"role": "assistant", "content": _MARK}, messages[-1]]
+        head, tail, between, last = self._render(messages)
+        if (head, tail, last) != (self._head, self._tail, self._tail):
+            raise InvalidArgument(
+                "tokenizer", type(tokenizer).__name__, "a chat template whose turns are alike"
+            )
+        self._asked, self._between = self._cut(tail), self._cut(between)
+        # The answer is encoded with what is written around it, and read before it begins.
+        assert form.words is not None
+        assert self.words is not None
+        around = self._plain(self._asked.last + form.words[0] + self._between.first)
+        after = self._plain(self._between.first)
+        at = len(around) - len(after) - 1
+        if at < 0 or around[at] != self.words[0]:  # it melts into its neighbours: encode it apart
+            around = [*self._plain(self._asked.last), self.words[0], *after]
+            at = len(around) - len(after) - 1
+        self._before_answer, self._answer = around[:at], around[at:]
+
+    def _cut(self, text: str) -> _Text:
+        """A piece of a template, cut at its first and last special tokens."""
+        names = [re.escape(str(t)) for t in self._tokenizer.added_tokens_decoder.values()]
+        found = list(re.finditer("|".join(names), text)) if names else []
+        if not found:
+            return _Text("", self._ids(text), "")
+        start, end = found[0].start(), found[-1].end()
+        return _Text(text[:start], self._ids(text[start:end]), text[end:])
 
     def _render(self, messages: list[dict[str, str]]) -> list[str]:
         text = self._tokenizer.apply_chat_template(

@@ -1,13 +1,14 @@
 """Loading process reward models, and reading their heads.
 
 Three kinds of head are read: one label (sigmoid), two labels (softmax, the second is "good"), and a
-language model's words. Two public families have classes of their own, which are written out here for
-their checkpoints, so that neither needs remote code: `Qwen2ForProcessRewardModel` (Qwen2.5-Math-PRM) and
-`Qwen2ForPrmModel` (Skywork-o1-Open-PRM).
+language model's words. Two public families have classes of their own, which are written out here
+for
+their checkpoints, so that neither needs remote code: `Qwen2ForProcessRewardModel`
+(Qwen2.5-Math-PRM) and `Qwen2ForPrmModel` (Skywork-o1-Open-PRM).
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class _Qwen2Step(Qwen2PreTrainedModel):
 
     config_class = Qwen2Config
     base_model_prefix = "model"
-    _keys_to_ignore_on_load_unexpected = [r"lm_head\."]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"lm_head\."]
 
     def __init__(self, config: Qwen2Config):
         super().__init__(config)
@@ -53,8 +54,8 @@ class _Qwen2Step(Qwen2PreTrainedModel):
         raise NotImplementedError
 
     def forward(self, *args: Any, **kwargs: Any) -> TokenClassifierOutput:
-        hidden = self.model(*args, **kwargs).last_hidden_state
-        return TokenClassifierOutput(logits=self._head(hidden))
+        logits: Any = self._head(self.model(*args, **kwargs).last_hidden_state)
+        return TokenClassifierOutput(logits=logits)
 
 
 class Qwen2ForProcessRewardModel(_Qwen2Step):
@@ -120,8 +121,8 @@ def load_scorer(
         raise InvalidArgument(
             "model",
             str(path),
-            f"a token or sequence classifier, or a language model with a format that has words; the "
-            f"class {classes!r} may come with code of its own, which runs if trust_remote_code=True",
+            "a token or sequence classifier, or a language model with a format that has words; "
+            f"{classes!r} may come with code of its own, which runs if trust_remote_code=True",
         )
     if known is None:
         kwargs["trust_remote_code"] = trust_remote_code

@@ -1,8 +1,8 @@
 """Rewards: a score for a text, or for each of its prefixes.
 
-A `Reward` is shared and stateless; `open` starts a `RewardSession` for one population, which may keep a
-KV cache that moves with the particles. A reward says what it thinks of the text as it stands; how
-scores become log-twists (strength, scale, aggregation) is the business of `Tilt`.
+A `Reward` is shared and stateless; `open` starts a `RewardSession` for one population, which may
+keep a KV cache that moves with the particles. A reward says what it thinks of the text as it
+stands; how scores become log-twists (strength, scale, aggregation) is the business of `Tilt`.
 """
 
 from abc import abstractmethod
@@ -67,6 +67,6 @@ class Reward(Potential):
     ) -> RewardSession:
         """State for a population of `len(prompts) * n` rows.
 
-        `tokenizer` is the policy's. A session must cope with rows whose text it has not seen growing
-        (a resumed run): it reads from `texts` whatever it has not read yet.
+        `tokenizer` is the policy's. A session must cope with rows whose text it has not seen
+        growing (a resumed run): it reads from `texts` whatever it has not read yet.
         """

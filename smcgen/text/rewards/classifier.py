@@ -1,7 +1,7 @@
 """Any sequence classifier as a reward: sentiment, toxicity, preference and outcome reward models.
 
-It reads whole texts, at the end of every step if it is used for twists, at the end alone if it is not
-(`Tilt`); for a score of every step at the price of that step, use `ProcessReward`.
+It reads whole texts, at the end of every step if it is used for twists, at the end alone if it is
+not (`Tilt`); for a score of every step at the price of that step, use `ProcessReward`.
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ class ClassifierReward(Reward):
     """The probability, log-probability or logit of a label, given a prompt and its completion.
 
     Args:
-        model: an `AutoModelForSequenceClassification` by name or folder, or a loaded one; encoders and
-            decoders alike.
+        model: an `AutoModelForSequenceClassification` by name or folder, or a loaded one; encoders
+            and decoders alike.
         tokenizer: the classifier's; needed with a loaded model.
         label: its name or index; may be left out if there is only one.
-        output: "probability" (softmax, or sigmoid for a single or multi-label head), "log_prob" (nats)
-            or "logit"; None is the logit of a one-label reward model, else the probability.
-        reads: "joined": prompt and completion as one text; "pair": as a text pair; "chat": as a chat
-            by the tokenizer's template; "completion": the completion alone.
+        output: "probability" (softmax, or sigmoid for a single or multi-label head), "log_prob"
+            (nats) or "logit"; None is the logit of a one-label reward model, else the probability.
+        reads: "joined": prompt and completion as one text; "pair": as a text pair; "chat": as a
+            chat by the tokenizer's template; "completion": the completion alone.
         truncate: cut texts that are longer than the model allows, instead of refusing them.
         device, dtype, trust_remote_code: as for `ProcessReward`.
         batch_size: most texts in one forward pass.
@@ -126,17 +126,12 @@ class _ClassifierSession:
         self._part, self._meter = part, meter
         self._model: Any = part.model
         self._cache = ScoreCache(part.cache)
-        # Decoders find a text's end by its padding; without a padding token they read one at a time.
-        encoder = getattr(self._model.config, "pad_token_id", None) is not None
-        self._size = part.batch_size if encoder else 1
-        tokenizer = part.tokenizer
-        self._empty = tokenizer.eos_token_id if tokenizer.bos_token_id is None else (
-            tokenizer.bos_token_id
-        )
-        limits = (
-            part.tokenizer.model_max_length,
-            getattr(self._model.config, "max_position_embeddings", None),
-        )
+        config, tokenizer = self._model.config, part.tokenizer
+        # Decoders find a text's end by its padding; without a padding token, one text at a time.
+        self._size = part.batch_size if getattr(config, "pad_token_id", None) is not None else 1
+        special = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+        self._empty = next(i for i in special if i is not None)
+        limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
         self._longest = min(x for x in limits if x is not None)
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:

@@ -11,11 +11,12 @@ differ in what they want to read and where they answer:
 | `math-shepherd` | text | text, ` ки` | P(`+`) against P(`-`) at the tag |
 | `rlhflow` | first user turn | user turn | P(`+`) against P(`-`) as the assistant's word |
 
-`token` is exact, since no text is decoded or encoded again, and is what a reward trained on the policy's
-own tokenizer wants. Sources: model cards Qwen/Qwen2.5-Math-PRM-7B, Skywork/Skywork-o1-Open-PRM-
-Qwen-2.5-7B (with SkyworkAI/skywork-o1-prm-inference, `io_utils.py`), peiyi9979/math-shepherd-
-mistral-7b-prm, RLHFlow/Llama3.1-8B-PRM-Deepseek-Data (with RLHFlow/RLHF-Reward-Modeling,
-`math-rm/prm_evaluate.py`). Others are made with `StepFormat` or `dataclasses.replace`.
+`token` is exact, since no text is decoded or encoded again, and is what a reward trained on the
+policy's own tokenizer wants. Sources: model cards Qwen/Qwen2.5-Math-PRM-7B,
+Skywork/Skywork-o1-Open-PRM- Qwen-2.5-7B (with SkyworkAI/skywork-o1-prm-inference, `io_utils.py`),
+peiyi9979/math-shepherd- mistral-7b-prm, RLHFlow/Llama3.1-8B-PRM-Deepseek-Data (with
+RLHFlow/RLHF-Reward-Modeling, `math-rm/prm_evaluate.py`). Others are made with `StepFormat` or
+`dataclasses.replace`.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Any Python function of a text as a reward: a verifier, a checker, a heuristic, a model of one's own.
+"""Any Python function of a text as a reward: a verifier, a heuristic, a model of one's own.
 
 The function sees a whole batch at a time, and each text once.
 """
@@ -27,9 +27,9 @@ _SHORT.maxstring = _SHORT.maxother = 100
 class FunctionReward(Reward):
     """A reward from a Python callable on a batch of texts.
 
-    Called once per step with the completions that are new, it returns one number for each: a list, or
-    a NumPy, torch or JAX array of shape (len(texts),). -inf forbids a text (on the log scale); NaN and
-    +inf stop the run with the step and the particle.
+    Called once per step with the completions that are new, it returns one number for each: a list,
+    or a NumPy, torch or JAX array of shape (len(texts),). -inf forbids a text (on the log scale);
+    NaN and +inf stop the run with the step and the particle.
 
     Args:
         fn: `fn(texts)`, or `fn(prompts, texts)` if `prompts`.
@@ -104,7 +104,8 @@ class _FunctionSession:
             returned = self._part.fn(texts, rows)
         except Exception as error:
             raise RewardError(
-                f"reward {self._name!r} failed on {len(rows)} texts: {type(error).__name__}: {error}"
+                f"reward {self._name!r} failed on {len(rows)} texts: "
+                f"{type(error).__name__}: {error}"
             ) from error
         self._meter.add(reward_calls=len(rows))
         return self._numbers(returned, len(rows))
@@ -140,8 +141,8 @@ class _FunctionSession:
                     f"text {_SHORT.repr(item[1])})"
                 )
         return RewardError(
-            f"reward {self._name!r} failed on a batch of {len(items)} texts, though on none of them "
-            f"alone: {type(error).__name__}: {error}"
+            f"reward {self._name!r} failed on a batch of {len(items)} texts, though on none of "
+            f"them alone: {type(error).__name__}: {error}"
         )
 
     def _numbers(self, returned: Any, m: int) -> Float64[np.ndarray, " m"]:

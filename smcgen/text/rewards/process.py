@@ -2,8 +2,8 @@
 
     r_t(x) = P(the solution is right so far | prompt, steps 1..t)
 
-The reward model has a KV cache of its own, which moves with the particles: a step costs its own tokens
-and nothing else, however long the text before it.
+The reward model has a KV cache of its own, which moves with the particles: a step costs its own
+tokens and nothing else, however long the text before it.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from smcgen.text.prompts import Prompt
 from smcgen.text.rewards._encode import StepEncoder
 from smcgen.text.rewards.base import Reward
 from smcgen.text.rewards.formats import StepFormat, as_format, detect_format
-from smcgen.text.texts import Texts
+from smcgen.text.texts import Row, Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 class ProcessReward(Reward):
     """A process reward model, read where each step ends; scores are probabilities.
 
-    `ProcessReward("Qwen/Qwen2.5-Math-PRM-7B")` is all that public models need. Any token or sequence
-    classifier over a decoder, with one label or two, and any language model that answers by a good or
-    a bad word, can be one.
+    `ProcessReward("Qwen/Qwen2.5-Math-PRM-7B")` is all that public models need. Any token or
+    sequence classifier over a decoder, with one label or two, and any language model that answers
+    by a good or a bad word, can be one.
 
     Args:
         model: a name on the Hugging Face hub, a folder, or a model that is loaded already.
-        tokenizer: of the reward model; None loads it with the model, or for a loaded model takes the
-            policy's.
+        tokenizer: of the reward model; None loads it with the model, or for a loaded model takes
+            the policy's.
         format: how steps are written for the model and where it is read, a `StepFormat` or its name
             (`smcgen.text.rewards.formats`); None goes by the model's class and name.
         device: where to load it; "auto" is a GPU if there is one.

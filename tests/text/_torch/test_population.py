@@ -178,12 +178,16 @@ def test_heads_and_bodies():
 def test_models_without_a_plain_cache_are_refused_by_name():
     import transformers as tf
 
-    mamba = tf.MambaForCausalLM(tf.MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1))
+    mamba = tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1)
+    )
     with pytest.raises(ModelError, match="MambaForCausalLM.*recurrent"):
         Population(mamba, [[5]], 1)
     config = tf.T5Config(vocab_size=VOCAB, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
     with pytest.raises(ModelError, match="T5.*decoder-only"):
         Population(tf.T5ForConditionalGeneration(config), [[5]], 1)
-    bloom = tf.BloomForCausalLM(tf.BloomConfig(vocab_size=VOCAB, hidden_size=16, n_layer=1, n_head=2))
+    bloom = tf.BloomForCausalLM(
+        tf.BloomConfig(vocab_size=VOCAB, hidden_size=16, n_layer=1, n_head=2)
+    )
     with pytest.raises(ModelError, match="BloomForCausalLM"):
         Population(bloom, [[5]], 1)

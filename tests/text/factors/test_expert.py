@@ -90,7 +90,7 @@ def test_each_token_is_read_once():
 
 def test_completions_resume():
     model = tiny()
-    completions = [[1, 2], [], list(np.resize([3, 4], 40))]
+    completions = [[1, 2], [], [3, 4] * 20]
     session = start(Expert(model), [[5]], 3, completions=completions)
     phi = session.log_phi(np.arange(3)).numpy()[:, :8]
     np.testing.assert_allclose(phi, np.stack([law(model, [5, *c]) for c in completions]), atol=2e-4)
@@ -99,7 +99,9 @@ def test_completions_resume():
 def test_power_prompt_and_sampling():
     model = tiny()
     expert = Expert(model, prompt=lambda p: [7, *p.ids]) ** -0.5
-    assert isinstance(expert, Expert) and expert.strength == -0.5 and expert.model is model
+    assert isinstance(expert, Expert)
+    assert expert.strength == -0.5
+    assert expert.model is model
     phi = start(expert, [[1]], 1).log_phi(np.asarray([0])).numpy()[0, :8]
     np.testing.assert_allclose(phi, -0.5 * law(model, [7, 1]), atol=1e-5)
     text = start(Expert(model, prompt="ab"), [[1]], 1).log_phi(np.asarray([0])).numpy()[0, :8]
@@ -123,7 +125,7 @@ def test_vocabularies_must_agree():
     with pytest.raises(InvalidArgument, match="expert with 6 tokens"):
         start(Expert(tiny(6)), [[1]], 1)
     other = char_tokenizer("abdc0-\n")
-    with pytest.raises(InvalidArgument, match="2 tokens differ, 'c' among them"):
+    with pytest.raises(InvalidArgument, match="differ first at id 3, 'c'"):
         start(Expert(tiny(), tokenizer=other), [[1]], 1)
     same = char_tokenizer("abcd0-\n")
     start(Expert(tiny(), tokenizer=same), [[1]], 1)

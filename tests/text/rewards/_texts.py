@@ -44,6 +44,4 @@ class Writer:
             ids[row, : lengths[row]] = rows[row]
             ends[row] = lengths[row]
             ends[row, : len(steps)] = np.cumsum([len(s) for s in steps])
-        return Texts(
-            self.prompts, self.n, ids, lengths, ends, self.finish.copy(), self.tokenizer
-        )
+        return Texts(self.prompts, self.n, ids, lengths, ends, self.finish.copy(), self.tokenizer)

@@ -76,7 +76,8 @@ def test_prompts_are_part_of_the_content_when_the_function_sees_them():
 
     scores, meter = run(FunctionReward(fn, prompts=True), ["a"] * 4, ["a", "bb"], 2)
     assert scores.tolist() == [11, 11, 12, 12]
-    assert calls == [(["a", "bb"], ["a", "a"])] and meter.read().reward_calls == 2
+    assert calls == [(["a", "bb"], ["a", "a"])]
+    assert meter.read().reward_calls == 2
     ids, _ = run(
         FunctionReward(lambda p, t: [p[0][0] + t[0][0]] * len(t), on="ids", prompts=True), ["b"]
     )
@@ -89,7 +90,8 @@ def test_on_texts_sees_steps():
 
     reward = FunctionReward(fn, on="texts")
     scores, meter = run(reward, ["a", "a"])
-    assert scores.tolist() == [1, 1] and meter.read().reward_calls == 2
+    assert scores.tolist() == [1, 1]
+    assert meter.read().reward_calls == 2
 
 
 def test_the_cache_is_bounded():
@@ -140,7 +142,8 @@ def test_a_failure_names_its_particle():
     with pytest.raises(RewardError, match="particle 1 of problem 1: ZeroDivisionError") as caught:
         run(FunctionReward(fn, prompts=True), ["a", "b", "0", "ab"], ["a", "b0"], 2)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    assert "'b0'" in str(caught.value) and "'ab'" in str(caught.value)
+    assert "'b0'" in str(caught.value)
+    assert "'ab'" in str(caught.value)
     assert "test_a_failure_names_its_particle" in str(caught.value)
 
 

@@ -1,0 +1,70 @@
+"""What the language models and the rewards are trained to minimise."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import LlamaForCausalLM, LlamaForTokenClassification
+
+from models._batches import IGNORE
+from models._common import Batch
+
+
+def language_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
+    """Cross entropy of the right next character (the prompt is given, not learned)."""
+    return _next_loss(model(input_ids=batch["input_ids"]).logits, batch["nexts"])
+
+
+class RewardTrainer(torch.nn.Module):
+    """A reward with the scaffolding it is trained with, which is not kept.
+
+    The label of a step says only that something in a hundred characters is wrong, which is a slow
+    way to learn. So the same model is also taught whether each character fits (a head of its own)
+    and, by the reward's own head, whether all characters so far are right; and the language model
+    it was built on is still read where it used to end, to keep able to do the sums to check.
+    """
+
+    def __init__(self, reward: LlamaForTokenClassification, body: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.reward = reward
+        self.depth = body.config.num_hidden_layers
+        self.norm, self.lm_head = body.model.norm, body.lm_head
+        self.norm.requires_grad_(False)
+        self.lm_head.requires_grad_(False)
+        self.fits_score = torch.nn.Linear(reward.config.hidden_size, 1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        out = self.reward.model(input_ids=batch["input_ids"], output_hidden_states=True)
+        hidden, sums = out.last_hidden_state, out.hidden_states[self.depth]
+        if self.depth < self.reward.config.num_hidden_layers:  # else the model has normed it
+            sums = self.norm(sums)
+        scores = self.reward.score(hidden)[..., 0]
+        return (
+            _next_loss(self.lm_head(sums), batch["nexts"])
+            + _binary_loss(scores, batch["labels"])
+            + _binary_loss(scores, batch["so_far"])
+            + _binary_loss(self.fits_score(hidden)[..., 0], batch["fits"])
+        )
+
+
+def reward_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
+    """The loss of a :class:`RewardTrainer`."""
+    return model(batch)
+
+
+def _binary_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross entropy where there is a label; zero where there is none."""
+    keep = labels != IGNORE
+    total = F.binary_cross_entropy_with_logits(
+        logits[keep].float(), labels[keep].float(), reduction="sum"
+    )
+    return total / keep.sum().clamp(min=1)
+
+
+def _next_loss(logits: Tensor, nexts: Tensor) -> Tensor:
+    """Mean cross entropy; zero for a batch in which no continuation is known."""
+    total = F.cross_entropy(
+        logits.float().flatten(0, 1), nexts.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+    return total / (nexts != IGNORE).sum().clamp(min=1)

@@ -1,0 +1,167 @@
+"""The command line: `smcgen demo`, `smcgen steer`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smcgen._version import __version__
+from smcgen.errors import SmcgenError
+
+app = typer.Typer(help="Steer generative models with particles.", no_args_is_help=True, add_completion=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Steer generative models with particles."""
+
+
+@app.command()
+def demo(
+    problems: Annotated[int, typer.Option(help="Held-out problems to solve.", min=1)] = 100,
+    n: Annotated[str, typer.Option(help="Samples per problem, comma-separated.")] = "1,4,16",
+    seed: int = 0,
+    reward: Annotated[str, typer.Option(help="Process reward shipped: good or fair.")] = "tape-prm-good",
+    out: Annotated[Path, typer.Option(help="Where table, figure and trace go.")] = Path("runs/demo"),
+) -> None:
+    """A particle filter against best-of-N on held-out arithmetic, with models that ship with smcgen."""
+    from smcgen.demo.run import demo as run
+
+    with _errors():
+        run(problems, _numbers("n", n), seed, out, reward)
+
+
+@app.command()
+def steer(
+    model: Annotated[str, typer.Option(help="Causal language model: a path or hub name.")],
+    prompt: Annotated[str | None, typer.Option(help="One prompt; or use --input.")] = None,
+    input: Annotated[
+        Path | None, typer.Option(help='JSONL with a "prompt" in each line ("-": standard input).')
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="JSONL to write; default: standard output.")] = None,
+    reward: Annotated[str | None, typer.Option(help="Process reward model: a path or hub name.")] = None,
+    n_particles: Annotated[int, typer.Option("--n-particles", "-n")] = 16,
+    strength: Annotated[float, typer.Option(help="lambda; the target is p(x) psi(x)^lambda.")] = 1.0,
+    step: Annotated[str, typer.Option(help=r"Delimiter of a step (\n is a newline), or a number of tokens.")] = r"\n",
+    max_steps: int = 64,
+    max_tokens: int = 1024,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int | None = None,
+    answer: Annotated[str, typer.Option(help="number, boxed, line, or a regex with one group.")] = "number",
+    seed: int = 0,
+    batch: Annotated[int, typer.Option(help="Prompts steered together.", min=1)] = 16,
+    trace: Annotated[bool, typer.Option(help="Print how each step was resampled.")] = False,
+) -> None:
+    """Steer any model by any process reward; JSONL in, JSONL out, or one prompt."""
+    import jax
+    import jax.numpy as jnp
+
+    from smcgen.text.engines.transformers import Transformers
+    from smcgen.text.rewards import ProcessReward
+    from smcgen.text.steer import steer as run
+
+    with _errors():
+        rows = _prompts(prompt, input)
+        options: dict[str, Any] = {
+            "model": Transformers(model),
+            "reward": ProcessReward(reward) if reward else None,
+            "n_particles": n_particles,
+            "strength": strength,
+            "step": int(step) if step.isdigit() else step.replace(r"\n", "\n"),
+            "max_steps": max_steps,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "answer": answer,
+            "on_error": "return",
+        }
+        sink = output.open("w") if output else sys.stdout
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
+            # a prompt's key is its line's: results do not depend on how lines are batched
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(
+                jax.random.key(seed), jnp.arange(start, start + len(some))
+            )
+            prompts = [row["prompt"] for row in some]
+            results = run(prompts, key=keys, progress=sys.stderr.isatty(), **options)
+            for row, result in zip(some, results, strict=True):
+                sink.write(json.dumps(row | _record(result)) + "\n")
+                sink.flush()
+                if trace:
+                    typer.echo(result.trace(), err=True)
+        if output:
+            sink.close()
+
+
+def _record(result: Any) -> dict[str, Any]:
+    return {
+        "text": result.best,
+        "answer": result.answer,
+        "answers": dict(result.answers()),
+        "log_evidence": result.log_evidence,
+        "log_evidence_stderr": result.log_evidence_stderr,
+        "ess": result.ess,
+        "status": result.status.name,
+        "texts": result.texts,
+        "weights": result.weights.tolist(),
+        "scores": [None if s != s else s for s in result.scores.tolist()],
+    }
+
+
+def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
+    if (prompt is None) == (path is None):
+        raise SmcgenError("give either --prompt or --input")
+    if prompt is not None:
+        return [{"prompt": prompt.replace(r"\n", "\n")}]
+    lines = (sys.stdin if str(path) == "-" else Path(str(path)).open()).read().splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except json.JSONDecodeError as error:
+            raise SmcgenError(f"{path}, line {number}: not JSON ({error})") from error
+        if row is not None:
+            if not isinstance(row, dict) or "prompt" not in row:
+                raise SmcgenError(f'{path}, line {number}: expected an object with a "prompt"')
+            rows.append(row)
+    return rows
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise SmcgenError(f"--{name}={text!r} is not allowed: expected numbers >= 1, such as 1,4,16")
+    return numbers
+
+
+class _errors:  # noqa: N801 - reads as a statement
+    """smcgen's own errors as one line, without a traceback."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, SmcgenError | OSError):
+            typer.secho(f"smcgen: {error}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,89 @@
+"""Solving problems with N samples each, by every method at once.
+
+Two runs per N give all methods: one without resampling (independent samples with a score each:
+majority, best-of-N, weighted best-of-N) and one particle filter.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from smcgen.core.cost import Cost
+from smcgen.text.result import SteerResult
+from smcgen.text.steer import steer
+
+ANSWER = r"A:(\d+)\s*$"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt and the answer that counts as right."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method at one N: which problems it solved, and at what cost."""
+
+    method: str
+    n: int
+    solved: Bool[np.ndarray, " problems"]
+    cost: Cost
+
+
+def load_problems(path: Path, limit: int, ops: int = 8) -> list[Problem]:
+    """The first `limit` held-out problems with this many operations."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Problem(row["prompt"], row["answer"]) for row in rows if row["ops"] == ops][:limit]
+
+
+def solve(
+    problems: Sequence[Problem], engine: Any, reward: Any, ns: Sequence[int], seed: int = 0
+) -> Iterator[tuple[list[Outcome], list[SteerResult]]]:
+    """Outcomes of one group of methods at a time, with the runs behind them; greedy first."""
+    prompts = [p.prompt for p in problems]
+    common = {"model": engine, "answer": ANSWER, "key": seed, "on_error": "return", "max_steps": 16}
+
+    def outcome(method: str, n: int, answers: list[str | None], results: list[SteerResult]) -> Outcome:
+        right = np.array([a == p.answer for a, p in zip(answers, problems, strict=True)])
+        return Outcome(method, n, right, results[0].cost or Cost())
+
+    greedy = steer(prompts, n_particles=1, temperature=0.0, **common)
+    yield [outcome("greedy", 1, [r.answer for r in greedy], greedy)], greedy
+    for n in ns:
+        free = steer(prompts, reward=reward, twist="none", ess_threshold=0.0, n_particles=n, **common)
+        yield (
+            [
+                outcome("majority", n, [r.answers(weighted=False).best for r in free], free),
+                outcome("best-of-N", n, [best_answer(r) for r in free], free),
+                outcome("weighted best-of-N", n, [r.answer for r in free], free),
+            ],
+            free,
+        )
+        filtered = steer(prompts, reward=reward, n_particles=n, **common)
+        yield [outcome("particle filter", n, [r.answer for r in filtered], filtered)], filtered
+
+
+def best_answer(result: SteerResult) -> str | None:
+    """What the text with the highest score answers."""
+    extract = result.extract
+    return extract(result.best) if extract else None
+
+
+def bootstrap_interval(
+    solved: Bool[np.ndarray, " problems"], level: float = 0.95, draws: int = 2000
+) -> tuple[float, float]:
+    """Percentile interval of the accuracy, problems drawn with replacement."""
+    picks = np.random.default_rng(0).integers(len(solved), size=(draws, len(solved)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(solved[picks].mean(1), [tail, 1 - tail])
+    return float(low), float(high)
+
+

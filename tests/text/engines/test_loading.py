@@ -1,0 +1,85 @@
+"""What can be loaded, and what the errors say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers as tf
+
+from smcgen.core.cost import Meter
+from smcgen.errors import InvalidArgument, ModelError, SmcgenError
+from smcgen.text.engines import Engine, Law, Transformers
+from smcgen.text.sampling import Sampling
+from tests.text._torch.tiny import _COMMON, VOCAB, model
+from tests.text.engines.tokenizers import byte_level, word_level
+from tests.text.engines.toys import engine, prompt
+
+
+def test_importing_engines_is_light():
+    code = "import sys, smcgen.text.engines; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_folder_an_object_and_their_names(tmp_path: Path):
+    folder = tmp_path / "tiny"
+    model("qwen2").save_pretrained(folder)
+    with pytest.raises(InvalidArgument, match="tokenizer"):
+        Transformers(folder)
+    word_level().save_pretrained(folder)
+    loaded, given = Transformers(str(folder)), engine()
+    assert isinstance(loaded, Engine)
+    assert loaded.name.startswith("tiny@")
+    assert loaded.name.split("@")[1] == given.name.split("@")[1]
+    assert engine("llama").name.split("@")[1] != given.name.split("@")[1]
+    assert loaded.max_length == 256
+    assert loaded.vocab_size == VOCAB
+    assert loaded.eos_ids == {0, 2}  # the tokenizer's and the model's
+    assert loaded.tokenizer.pad_token is None
+    scores = [e.score([prompt(5, 9)], [[4, 8]])[0] for e in (loaded, given)]
+    assert (scores[0] == scores[1]).all()
+
+
+def test_what_cannot_be_loaded_says_why(tmp_path: Path):
+    with pytest.raises(InvalidArgument, match="a folder that exists"):
+        Transformers(tmp_path / "nothing")
+    with pytest.raises(InvalidArgument, match="a folder that exists"):
+        Transformers("./nothing/here")
+    with pytest.raises(SmcgenError, match="hub"):
+        Transformers("nobody/nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SmcgenError, match="could not be read"):
+        Transformers(tmp_path / "empty")
+    with pytest.raises(InvalidArgument, match="model"):
+        Transformers(3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidArgument, match="tokenizer"):
+        Transformers(model("qwen2"))
+    with pytest.raises(InvalidArgument, match="at most the model's"):
+        Transformers(model("qwen2"), byte_level())
+    body = tf.Qwen2Model(tf.Qwen2Config(**_COMMON))
+    with pytest.raises(InvalidArgument, match="causal"):
+        Transformers(body, word_level())
+    t5 = tf.T5Config(vocab_size=VOCAB, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
+    t5.save_pretrained(tmp_path / "t5")
+    with pytest.raises(InvalidArgument, match="causal"):
+        Transformers(tmp_path / "t5", word_level())
+    mamba = tf.MambaForCausalLM(tf.MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1))
+    with pytest.raises(ModelError, match="Mamba"):
+        Transformers(mamba, word_level())
+    with pytest.raises(InvalidArgument, match="max_length"):
+        Transformers(model("qwen2"), word_level(), max_length=1000)
+
+
+def test_prompts_that_do_not_fit_are_refused():
+    short = Transformers(model("qwen2"), word_level(), max_length=4)
+    with pytest.raises(InvalidArgument, match="5 tokens.*max_length=4"):
+        short.open([prompt(3, 4, 5, 6, 7)], 2, Law(), Meter())
+    with pytest.raises(InvalidArgument, match="5 tokens.*max_length=4"):
+        short.score([prompt(3, 4)], [[5, 6, 7]])
+    with pytest.raises(InvalidArgument, match="token ids"):
+        short.open([prompt(VOCAB)], 2, Law(), Meter())
+    with pytest.raises(InvalidArgument, match="completions"):
+        short.open([prompt(3)], 2, Law(), Meter(), [[3]])
+    with pytest.raises(InvalidArgument, match="completions"):
+        short.score([prompt(3), prompt(4)], [[3]], Sampling())

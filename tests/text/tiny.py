@@ -1,0 +1,50 @@
+"""Tiny real transformers models over a handful of characters, with random weights from a seed."""
+
+import functools
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from smcgen.text.engines.transformers import Transformers
+
+CHARACTERS = "ab.\n"
+
+
+def tokenizer(characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
+    """One character, one token; then the end of text."""
+    vocab = {c: i for i, c in enumerate(characters)} | {"<eos>": len(characters)}
+    raw = Tokenizer(models.WordLevel(vocab, unk_token="<eos>"))
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    raw.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>")
+
+
+@functools.cache
+def llama(seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **config: Any) -> Any:
+    """A Llama of a few thousand parameters with logits wide enough to be interesting."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=128,
+            bos_token_id=None,
+            eos_token_id=vocab_size - 1,
+            pad_token_id=None,
+            **config,
+        )
+    )
+    model.lm_head.weight.data.mul_(20.0)
+    return model.eval()
+
+
+@functools.cache
+def engine(seed: int = 0) -> Transformers:
+    """An engine on `llama(seed)`."""
+    return Transformers(llama(seed), tokenizer())
