@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -67,19 +67,29 @@ def right_pad(rows: list[list[int]], value: int) -> Tensor:
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
-def _optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    model: torch.nn.Module, lr: float, slow: Sequence[torch.nn.Parameter], slow_factor: float
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the body, AdamW for embeddings, norms and heads."""
-    body, rest = [], []
+    slowed = {id(p) for p in slow}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, p in model.named_parameters():
-        if not p.requires_grad:
-            continue
-        inner = p.ndim == 2 and "embed" not in name and "score" not in name
-        (body if inner else rest).append(p)
+        if p.requires_grad:
+            inner = p.ndim == 2 and "embed" not in name and "score" not in name
+            groups.setdefault((inner, id(p) in slowed), []).append(p)
+    inner, outer = (
+        [
+            {"params": params, "scale": slow_factor if late else 1.0}
+            for (kind, late), params in groups.items()
+            if kind is wanted
+        ]
+        for wanted in (True, False)
+    )
     return [
         torch.optim.Muon(
-            body, lr=lr, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            inner, lr=lr, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(outer, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -94,14 +104,17 @@ def fit(
     floor: float = 0.1,
     check_every: int = 50,
     check: Callable[[int], bool] | None = None,
+    slow: Sequence[torch.nn.Parameter] = (),
+    slow_factor: float = 0.3,
     name: str = "",
 ) -> int:
     """Train with a warm-up and a cosine down to ``floor * lr``; returns the steps taken.
 
     ``check(step)`` is called every ``check_every`` steps with the model in eval mode and ends the
     run by returning True: that is how a deliberately weak model is stopped at the strength wanted.
+    Parameters in ``slow`` (those that know something already) learn at ``slow_factor`` of the rate.
     """
-    optimizers = _optimizers(model, lr)
+    optimizers = _optimizers(model, lr, slow, slow_factor)
     model.train()
     began, running = time.time(), 0.0
     for step in range(1, steps + 1):
@@ -113,7 +126,7 @@ def fit(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             optimizer.step()
             optimizer.zero_grad()
         running += loss.item()

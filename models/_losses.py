@@ -19,32 +19,44 @@ def language_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
 class RewardTrainer(torch.nn.Module):
     """A reward with the scaffolding it is trained with, which is not kept.
 
-    The label of a step says only that something in a hundred characters is wrong, which is a slow
-    way to learn. So the same model is also taught whether each character fits (a head of its own)
-    and, by the reward's own head, whether all characters so far are right; and the language model
-    it was built on is still read where it used to end, to keep able to do the sums to check.
+    The label of a step says only that something in a hundred characters is wrong, and whether two
+    digits are equal shows in neither of them alone: a gradient finds that slowly. So the way there
+    is taught too, in the order of the layers:
+
+    - where the language model below used to end, the right next character (do the sums);
+    - one layer up, the character that should have stood *here* (carry the result one on), and
+      whether the one that does stand here fits (compare);
+    - at the end, by the reward's own head, whether all characters so far are right (remember).
     """
 
     def __init__(self, reward: LlamaForTokenClassification, body: LlamaForCausalLM) -> None:
         super().__init__()
         self.reward = reward
         self.depth = body.config.num_hidden_layers
+        self.above = min(self.depth + 1, reward.config.num_hidden_layers)
         self.norm, self.lm_head = body.model.norm, body.lm_head
         self.norm.requires_grad_(False)
         self.lm_head.requires_grad_(False)
-        self.fits_score = torch.nn.Linear(reward.config.hidden_size, 1)
+        width = reward.config.hidden_size
+        self.fits_score = torch.nn.Linear(width, 1)
+        self.here_score = torch.nn.Linear(width, reward.config.vocab_size)
 
     def forward(self, batch: Batch) -> Tensor:
         out = self.reward.model(input_ids=batch["input_ids"], output_hidden_states=True)
-        hidden, sums = out.last_hidden_state, out.hidden_states[self.depth]
+        sums, middle = out.hidden_states[self.depth], out.hidden_states[self.above]
         if self.depth < self.reward.config.num_hidden_layers:  # else the model has normed it
             sums = self.norm(sums)
-        scores = self.reward.score(hidden)[..., 0]
+        middle = F.rms_norm(middle, middle.shape[-1:])
+        scores = self.reward.score(out.last_hidden_state)[..., 0]
+        here, wanted = self.here_score(middle)[:, 1:], batch["nexts"][:, :-1]
+        slips = wanted.masked_fill(batch["fits"][:, 1:] != 0, IGNORE)
         return (
             _next_loss(self.lm_head(sums), batch["nexts"])
-            + _binary_loss(scores, batch["labels"])
+            + _next_loss(here, wanted)
+            + _next_loss(here, slips)
+            + _binary_loss(self.fits_score(middle)[..., 0], batch["fits"])
             + _binary_loss(scores, batch["so_far"])
-            + _binary_loss(self.fits_score(hidden)[..., 0], batch["fits"])
+            + _binary_loss(scores, batch["labels"])
         )
 
 

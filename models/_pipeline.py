@@ -15,7 +15,7 @@ from models._batches import stored, stream
 from models._common import Batch, build_tokenizer, fit, llama_config, save, start
 from models._losses import RewardTrainer, language_loss, reward_loss
 from models._metrics import auc
-from models._reward import calibrate, measure, reward_from
+from models._reward import body_parameters, calibrate, measure, reward_from
 from models._sample import sample
 from models._task import Task
 
@@ -41,12 +41,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class RewardPlan:
-    """One reward to train: which body it starts from and when it stops."""
+    """One reward to train: which body it starts from and when it stops.
+
+    ``body_rate`` is the body's share of the learning rate: small where the body knows all it needs.
+    """
 
     name: str
     steps: int
     expert_body: bool
     extra_layers: int = 0
+    body_rate: float = 0.3
     lr: float = 4e-3
     stop_auc: float = 1.1
     check_every: int = 50
@@ -139,7 +143,7 @@ class Run:
         fit(
             RewardTrainer(model, body), batches, reward_loss,
             steps=plan.steps, lr=plan.lr, check=check, check_every=plan.check_every,
-            name=plan.name,
+            name=plan.name, slow=body_parameters(model, body), slow_factor=plan.body_rate,
         )  # fmt: skip
         calibrate(model, *measure(model, tokenizer, dev, task.grade))
         save(model, tokenizer, self.out / plan.name, half=True)

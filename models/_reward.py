@@ -32,11 +32,19 @@ def reward_from(body: LlamaForCausalLM, extra_layers: int) -> LlamaForTokenClass
     model.model.load_state_dict(body.model.state_dict(), strict=False)
     _shrink(model, body.config.num_hidden_layers)
     torch.nn.init.zeros_(model.score.weight)
+    model.model.embed_tokens.requires_grad_(False)
     return model
 
 
+def body_parameters(
+    model: LlamaForTokenClassification, body: LlamaForCausalLM
+) -> list[torch.nn.Parameter]:
+    """The parameters that came with the body (the embedding, which is not trained, apart)."""
+    return list(model.model.layers[: body.config.num_hidden_layers].parameters())
+
+
 @torch.no_grad()
-def _shrink(model: LlamaForTokenClassification, layers: int, factor: float = 1 / 30) -> None:
+def _shrink(model: LlamaForTokenClassification, layers: int, factor: float = 0.1) -> None:
     """Scale down all that the body writes to the residual stream; its norms undo it, bar rounding.
 
     Training grows the stream to a norm above 100, in which the first words of a fresh layer (about

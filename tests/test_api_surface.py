@@ -4,6 +4,7 @@ If the change is meant:  python tests/test_api_surface.py --update
 """
 
 import difflib
+import enum
 import importlib
 import inspect
 import os
@@ -14,24 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SURFACE = Path(__file__).with_name("api_surface.txt")
-PACKAGES = [
-    "smcgen",
-    *(f"smcgen.{part}" for part in ("core", "ssm", "text", "diffusion", "scaling", "learn")),
-    "smcgen.diagnostics",
-]
+ROOT = Path(__file__).parents[1]
+
+
+def packages() -> list[str]:
+    """smcgen and its public packages, outer ones first."""
+    folders = [file.parent.relative_to(ROOT).parts for file in ROOT.glob("smcgen/**/__init__.py")]
+    public = [parts for parts in folders if not any(part.startswith("_") for part in parts)]
+    return [".".join(parts) for parts in sorted(public, key=lambda parts: (len(parts), parts))]
 
 
 def surface() -> str:
     """Every public name of the public packages with its signature, listed where it comes first."""
     lines: list[str] = []
     seen: set[int] = set()
-    for package in PACKAGES:
-        try:
-            module = importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            if error.name != package:
-                raise
-            continue  # not written yet
+    for package in packages():
+        module = importlib.import_module(package)
         for name in sorted(getattr(module, "__all__", [])):
             value = getattr(module, name)
             if inspect.ismodule(value) or (callable(value) and id(value) in seen):
@@ -42,7 +41,9 @@ def surface() -> str:
 
 
 def describe(name: str, value: object) -> Iterator[str]:
-    if inspect.isclass(value):
+    if inspect.isclass(value) and issubclass(value, enum.Enum):
+        yield f"enum {name}: {', '.join(value.__members__)}"
+    elif inspect.isclass(value):
         yield f"class {name}{signature(value)}"
         for member, raw in sorted(members(value).items()):
             if isinstance(raw, property):
@@ -91,7 +92,7 @@ def test_public_api_is_the_one_on_file():
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(ROOT))
     if "--update" in sys.argv[1:]:
         text = surface()
         SURFACE.write_text(text, encoding="utf-8")

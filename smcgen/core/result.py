@@ -139,8 +139,11 @@ class SMCResult:
         `V = 1 - (n / (n - 1))^(r + 1) (1 - sum_e W_e^2)`, W_e the weight of founder e's descendants and r the number
         of resamplings, estimates the relative variance of Z-hat (Lee and Whiteley 2018); unbiased for
         multinomial resampling, an overestimate for the others, and of no use once a single
-        founder is left (then it is 1).
+        founder is left (then it is 1). It can be negative by chance; the error is then given as 0.
         """
+        return np.sqrt(np.clip(self._relative_variance(), 0, None))
+
+    def _relative_variance(self) -> Float[np.ndarray, "*p"]:
         n = self.n_particles
         weights, founders = np.asarray(self.weights, np.float64), np.asarray(self.founders)
         flat_w, flat_e = weights.reshape(-1, n), founders.reshape(-1, n)
@@ -148,7 +151,7 @@ class SMCResult:
         r = np.asarray(self.resampled).sum(0)
         same = (mass**2).sum(-1).reshape(weights.shape[:-1])
         ratio = n / max(n - 1, 1)
-        return np.sqrt(np.clip(1 - ratio ** (r + 1) * (1 - same), 0, None))
+        return np.asarray(1 - ratio ** (r + 1) * (1 - same))
 
     def replace(self, **changes: Any) -> "SMCResult":
         """A copy with some fields changed."""

@@ -85,15 +85,18 @@ def reweight(log_weights: LogWeights, log_g: LogG) -> Reweighting:
     """Multiply weights by potentials, normalise, and say what is wrong if anything is."""
     log_g = log_g.astype(log_weights.dtype)
     bad = jnp.isnan(log_g) | (log_g == jnp.inf)
-    new = log_weights + jnp.where(bad, 0.0, log_g)
-    broken, dead = jnp.any(bad, axis=-1), jnp.all(new == -jnp.inf, axis=-1)
+    log_g = jnp.where(bad, 0.0, log_g)
+    # relative to the largest: in float32 a log G of -1e5 would leave two digits of the weights
+    top = jnp.max(jnp.where(log_weights > -jnp.inf, log_g, -jnp.inf), axis=-1)
+    broken, dead = jnp.any(bad, axis=-1), top == -jnp.inf
+    top = jax.lax.stop_gradient(jnp.where(dead, 0.0, top))
+    new = log_weights + (log_g - top[..., None])
     # where no weight is left, the gradient of logsumexp is NaN; that of a constant is zero
     total = logsumexp(jnp.where(dead[..., None], 0.0, new), axis=-1)
-    increment = jnp.where(dead, -jnp.inf, total)
+    increment = jnp.where(dead, -jnp.inf, top + total)
     failed = broken | dead
     status = jnp.where(broken, Status.NON_FINITE_POTENTIAL, jnp.where(dead, Status.ALL_WEIGHTS_ZERO, 0))
-    shift = jnp.where(failed, 0.0, increment)[..., None]
-    kept: Float[Array, "*problems n"] = jnp.where(failed[..., None], log_weights, new - shift)
+    kept = jnp.where(failed[..., None], log_weights, new - total[..., None])
     particle = jnp.argmax(jnp.where(broken[..., None], bad, log_weights), axis=-1)
     return Reweighting(
         kept,

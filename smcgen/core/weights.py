@@ -11,7 +11,8 @@ from jax.nn import logsumexp
 
 def normalise(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     """Log-weights shifted so that their exponentials sum to 1."""
-    return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+    shifted = log_weights - jax.lax.stop_gradient(jnp.max(log_weights, axis=-1, keepdims=True))
+    return shifted - logsumexp(shifted, axis=-1, keepdims=True)
 
 
 def ess(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b"]:

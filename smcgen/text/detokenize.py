@@ -47,7 +47,9 @@ class Detokenizer:
             ahead, self._ahead = self._ahead, max(self._ahead, len(certain))
             return certain[ahead:]
         ahead, self._ahead = self._ahead, 0
-        self._window, self._shown = self._shown, len(self._ids)
+        if text:  # else the next token would have no left neighbour in the window
+            self._window = self._shown
+        self._shown = len(self._ids)
         return text[ahead:]
 
     def fork(self) -> "Detokenizer":

@@ -142,8 +142,3 @@ def stack(chains):
 
 def repeat(model, times):
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (times, *jnp.shape(x))), model)
-
-
-def fast_jit(function):
-    """`jax.jit` that compiles in half the time, for functions that run once."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

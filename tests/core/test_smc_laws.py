@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import smcgen
-from tests.core.models import Host, Problems, chain, fast_jit, gaussian, repeat, stack
+from tests.core.models import Host, Problems, chain, gaussian, repeat, stack
 from tests.laws import assert_unbiased
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 CHAINS = [chain(0), chain(1, spread=3.0), chain(2, impossible=True)]
 GAUSSIANS = [gaussian(), gaussian(-0.5, 1.2, 0.5, (1.0, -2.0, 0.3, 0.0))]
 RUNS = 5000
@@ -28,7 +29,7 @@ def many(models, phi, n, runs=RUNS, **options):
 
     over_keys = jax.vmap(one, (None, 0))
     keys = jax.random.split(jax.random.key(n), (len(models), runs))
-    results = fast_jit(jax.vmap(over_keys))(stack(models), keys)
+    results = jax.jit(jax.vmap(over_keys))(stack(models), keys)
     return [np.asarray(r, np.float64) for r in results]
 
 
@@ -48,7 +49,6 @@ def check_chains(n, scheme, threshold):
     ("n", "scheme", "threshold"),
     [
         (2, "multinomial", 1.0),
-        (10, "multinomial", 0.5),
         (3, "stratified", 1.0),
         (2, "systematic", 0.8),
         (10, "systematic", 1.0),
@@ -81,6 +81,7 @@ def test_unbiased_against_the_kalman_filter(n, threshold):
         assert_unbiased(zphi_hat[b] / np.exp(log_z), mean, f"Z phi of model {b}")
 
 
+@pytest.mark.slow
 def test_consistent_with_many_particles():
     model = gaussian()
     log_z, mean = model.kalman()
@@ -108,14 +109,10 @@ def test_unbiased_with_a_problem_axis(driver):
 def test_the_evidence_is_exact_without_randomness_in_the_weights():
     """Constant potentials: Z-hat = Z whatever is drawn, over a thousand steps in float32."""
     log_g = np.full((1001, 1), -7.123)
-    one_state = smcgen_chain(log_g)
-    run = smcgen.smc(one_state, 0, 3, ess_threshold=1.0, keep="summary")
-    np.testing.assert_allclose(run.log_evidence, 1001 * float(np.float32(-7.123)), rtol=3e-7)
-
-
-def smcgen_chain(log_g):
     model = chain(states=1)
-    return type(model)(model.log_start, model.log_move, jnp.asarray(log_g, jnp.float32))
+    model = type(model)(model.log_start, model.log_move, jnp.asarray(log_g, jnp.float32))
+    run = smcgen.smc(model, 0, 3, ess_threshold=1.0, keep="summary")
+    np.testing.assert_allclose(run.log_evidence, 1001 * float(np.float32(-7.123)), rtol=3e-7)
 
 
 def test_gradient_of_the_evidence():
@@ -127,7 +124,7 @@ def test_gradient_of_the_evidence():
         return jnp.exp(run.log_evidence)
 
     keys = jax.random.split(jax.random.key(1), 20_000)
-    value, slope = fast_jit(jax.vmap(jax.value_and_grad(z_hat), (None, 0)))(0.9, keys)
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(z_hat), (None, 0)))(0.9, keys)
     z = lambda a: np.exp(gaussian(a).kalman()[0])
     exact = (z(0.9 + 1e-4) - z(0.9 - 1e-4)) / 2e-4
     assert_unbiased(value / z(0.9), 1.0, "Z")
@@ -152,7 +149,7 @@ def test_gradient_is_finite_when_every_particle_dies():
             return x, jnp.where(t == 1, -jnp.inf, -self.a * x**2)
 
     z_hat = lambda a: jnp.exp(smcgen.smc(Dead(a), 0, 4, ess_threshold=0).log_evidence)
-    assert jax.value_and_grad(z_hat)(0.5) == (0.0, 0.0)
+    assert jax.jit(jax.value_and_grad(z_hat))(0.5) == (0.0, 0.0)
 
 
 def test_stderr_squared_is_unbiased_for_the_relative_variance():
@@ -164,17 +161,17 @@ def test_stderr_squared_is_unbiased_for_the_relative_variance():
     def one(model, key):
         return smcgen.smc(model, key, 24, resampling="multinomial", ess_threshold=1.0)
 
-    runs = fast_jit(one)(stack(models), jax.random.split(jax.random.key(0), (2, 4000)))
+    runs = jax.jit(one)(stack(models), jax.random.split(jax.random.key(0), (2, 4000)))
     for b, model in enumerate(models):
         run = jax.tree.map(lambda x, b=b: x[b], runs)
         # the axis of the runs is a problem axis to the estimator
         run = run.replace(resampled=np.moveaxis(np.asarray(run.resampled), 0, 1))
-        stderr = run.log_evidence_stderr
-        assert np.mean(stderr == 0) < 0.02, "clipping at zero would bias the test"
+        v = run._relative_variance()
+        np.testing.assert_array_equal(run.log_evidence_stderr, np.sqrt(np.maximum(v, 0)))
         z_hat, z = np.exp(np.asarray(run.log_evidence, np.float64)), model.exact()
-        relative = (z_hat / z) ** 2 * stderr**2 - (z_hat / z - 1) ** 2
+        relative = (z_hat / z) ** 2 * v - (z_hat / z - 1) ** 2
         assert_unbiased(relative, 0.0, f"chain {b}")
         # not vacuous: half or double the variance would be seen
         for factor in (0.5, 2.0):
-            off = factor * (z_hat / z) ** 2 * stderr**2 - (z_hat / z - 1) ** 2
+            off = factor * (z_hat / z) ** 2 * v - (z_hat / z - 1) ** 2
             assert abs(off.mean()) > 5 * off.std() / np.sqrt(len(off))

@@ -77,7 +77,9 @@ def test_absolute_scores_stop_at_the_end_of_a_text(rounds, share):
     assert_share(tilt, rounds, odds / (1 + odds), ess_threshold=0.5)
     by_step = 4.0 / (7 / 3) ** rounds
     assert round(by_step / (1 + by_step), 3) == share
-    last_adds_nothing = lambda h: np.nansum(h, 1) - np.nanmax(np.where(np.isnan(h), np.nan, h[:, :1]), 1)
+    last_adds_nothing = lambda h: (
+        np.nansum(h, 1) - np.nanmax(np.where(np.isnan(h), np.nan, h[:, :1]), 1)
+    )
     per_step = Tilt(FunctionReward(logits), twist="sum", outcome=last_adds_nothing)
     assert_share(per_step, rounds, by_step / (1 + by_step), ess_threshold=0.5)
 
@@ -100,9 +102,13 @@ def test_ended_texts_are_neither_written_nor_scored_again():
         asked.extend(texts)
         return [0.0 for _ in texts]
 
-    model = TextModel(type("Race", (Race,), {"rounds": 8})(), "a", FunctionReward(reward), 1, 12, 12)
+    model = TextModel(
+        type("Race", (Race,), {"rounds": 8})(), "a", FunctionReward(reward), 1, 12, 12
+    )
     run = smc(model, 0, 16, ess_threshold=0.0)
     texts = run.particles
     assert run.cost.tokens_generated == texts.lengths.sum()
-    assert asked.count("a") <= 2  # once when written, once when ended; then it is cached or absorbed
+    assert (
+        asked.count("a") <= 2
+    )  # once when written, once when ended; then it is cached or absorbed
     assert run.cost.reward_calls == len(asked)

@@ -16,7 +16,13 @@ def tilt(texts):
 
 def run(path=None, callback=None, **changes):
     reward = Tilt(FunctionReward(tilt), twist="max") * Regex(r"[ab.]*")
-    options = {"model": tiny.engine(), "reward": reward, "n_particles": 8, "step": 2, "max_tokens": 12}
+    options = {
+        "model": tiny.engine(),
+        "reward": reward,
+        "n_particles": 8,
+        "step": 2,
+        "max_tokens": 12,
+    }
     options |= {"ess_threshold": 0.9, "checkpoint": path, "callback": callback, "key": 4} | changes
     return smcgen.steer(["a.", "b"], **options)
 

@@ -96,7 +96,9 @@ def test_constraint_times_tilt_times_expert_tempered(step):
     product = Regex(r"[ab.]*") * FunctionReward(tilt) ** 1.5
     expert = Expert(tiny.llama(5), 0.5, tiny.tokenizer())
     product = product * where(lambda prompt: prompt.startswith("a"), expert)
-    product = product * where(lambda prompt: prompt.startswith("b"), FunctionReward(lambda t: [9.0] * len(t)))
+    product = product * where(
+        lambda prompt: prompt.startswith("b"), FunctionReward(lambda t: [9.0] * len(t))
+    )
 
     def psi(ids):
         text = text_of(ids)
@@ -124,6 +126,8 @@ def test_another_proposal_is_corrected_for():
 
 def test_where_on_the_text():
     condition = lambda text: "b" in text
-    potential = where(condition, Tilt(FunctionReward(tilt)), FunctionReward(lambda ts: [0.3] * len(ts)), on="text")
+    potential = where(
+        condition, Tilt(FunctionReward(tilt)), FunctionReward(lambda ts: [0.3] * len(ts)), on="text"
+    )
     psi = lambda ids: np.exp(tilt([text_of(ids)])[0] if "b" in text_of(ids) else 0.3)
     check(potential, psi, 1)

@@ -44,7 +44,9 @@ def test_n_particles(n):
 
 
 def test_unknown_resampling_lists_the_known_ones():
-    with pytest.raises(UnknownName, match="killing.*multinomial.*residual.*ssp.*stratified.*systematic"):
+    with pytest.raises(
+        UnknownName, match="killing.*multinomial.*residual.*ssp.*stratified.*systematic"
+    ):
         steer(resampling="bootstrap")
 
 
@@ -149,7 +151,9 @@ def test_all_weights_zero_says_when_and_shows_the_best():
 
 def test_one_problem_that_fails_leaves_the_others_alone():
     reward = FunctionReward(
-        lambda prompts, texts: [-np.inf if p == "b" else 0.5 * len(t) for p, t in zip(prompts, texts, strict=True)],
+        lambda prompts, texts: [
+            -np.inf if p == "b" else 0.5 * len(t) for p, t in zip(prompts, texts, strict=True)
+        ],
         prompts=True,
     )
     with pytest.raises(SMCError, match="of problem 1"):

@@ -73,7 +73,9 @@ def test_every_twist_has_the_same_target(twist, step):
 def test_every_scheme_is_unbiased(scheme, step):
     engine = ToyEngine(2)
     psi = lambda text: np.exp(tilt_reward([text])[0])
-    run = check(engine, Tilt(FunctionReward(tilt_reward)), psi, step, resampling=scheme, ess_threshold=1.0)
+    run = check(
+        engine, Tilt(FunctionReward(tilt_reward)), psi, step, resampling=scheme, ess_threshold=1.0
+    )
     assert np.asarray(run.resampled).any()
 
 

@@ -22,7 +22,9 @@ def tokenizer(characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
 
 
 @functools.cache
-def llama(seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **config: Any) -> Any:
+def llama(
+    seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **config: Any
+) -> Any:
     """A Llama of a few thousand parameters with logits wide enough to be interesting."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(

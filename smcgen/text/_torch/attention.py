@@ -1,16 +1,16 @@
 r"""Attention of a population that shares its prompts.
 
-With prompt keys `K_p` stored once per problem and a suffix `K_s` per row, attention over both is exact when the
-parts are merged by their maxima and sums:
+With prompt keys `K_p` stored once per problem and a suffix `K_s` per row, attention over both is
+exact when the parts are merged by their maxima and sums:
 
-    o = (e^{m_p - m} o_p + e^{m_s - m} o_s) / (e^{m_p - m} z_p + e^{m_s - m} z_s),    m = max(m_p, m_s)
+    o = (e^{l_p - m} o_p + e^{l_s - m} o_s) / (e^{l_p - m} + e^{l_s - m}),    m = max(l_p, l_s)
 
-with `m` the row maximum of the scores, `z = sum e^{s - m}` and `o = sum e^{s - m} v` of each part. The prompt part
-is one matrix product for all the rows of a problem, so a prompt is read once instead of once per row.
+with `o_i` the attention over part i alone and `l_i = log sum exp` of its scores. The prompt part is
+one matrix product for all the rows of a problem, so a prompt is read once instead of once per row.
 
-It is registered with `transformers` under `NAME` and reads the `Plan` of the pass in progress in this thread;
-without one it is `sdpa`, so a model that carries the name behaves as before. Soft caps, sinks and windows (through
-the model's own mask functions) are covered.
+It is registered with `transformers` under `NAME` and reads the `Plan` of the pass in progress in
+this thread; without one it is `sdpa`, so a model that carries the name behaves as before. Soft caps,
+sinks, and windows (through the model's own mask functions) are covered.
 """
 
 import threading
@@ -20,7 +20,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function, sdpa_mask
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    causal_mask_function,
+    sdpa_mask,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from smcgen.errors import ModelError
@@ -60,47 +64,50 @@ def attention(
     for name in _FOREIGN:
         if kwargs.get(name) is not None:
             raise ModelError(f"{type(module).__name__} uses attention with {name!r}")
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
     m, heads, k, dim = query.shape
-    mask = attention_mask if attention_mask is not None else plan.suffix_mask
-    if attention_mask is not None and plan.prompts is not None:
-        mask = attention_mask[..., plan.width :]
+    mask = plan.suffix_mask if attention_mask is None else attention_mask[..., plan.width :]
     if plan.prompts is None and k > 1 and softcap is None and s_aux is None:
+        # a chunk of rows of their own is what the fused kernels are made for
+        fresh = plan.fresh and attention_mask is None
+        if not fresh:  # with a mask, they know no grouped heads
+            key = key.repeat_interleave(heads // key.shape[1], dim=1)
+            value = value.repeat_interleave(heads // value.shape[1], dim=1)
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scaling, enable_gqa=key.shape[1] != heads
+            query,
+            key,
+            value,
+            attn_mask=None if fresh else mask,
+            is_causal=fresh,
+            scale=scale,
+            enable_gqa=key.shape[1] != heads,
         )
         return out.transpose(1, 2).contiguous(), None
     # query heads that share a key head are queries of one product
     q = query.reshape(m, key.shape[1], -1, dim)
-    part = _part(q, key, value, mask, k, scaling, softcap)
-    parts = [part]
+    outs, logs = _part(q, key, value, mask, k, scale, softcap)
     if plan.prompts is not None:
         prompt_mask = plan.prompt_mask
         if attention_mask is not None:
             prompt_mask = plan.group(attention_mask[..., : plan.width].expand(m, 1, k, -1))
-        keys, values = plan.prompts.layers[plan.layer]
-        shared = _part(
-            plan.fold(q),
-            keys[: plan.groups, :, : plan.width],
-            values[: plan.groups, :, : plan.width],
-            prompt_mask,
-            k,
-            scaling,
-            softcap,
-        )
-        parts.append(tuple(plan.unfold(x, m) for x in shared))
-    top = parts[0][1] if len(parts) == 1 else torch.maximum(parts[0][1], parts[1][1])
-    sink = None
-    if s_aux is not None:
+        keys, values = (x[: plan.groups, :, : plan.width] for x in plan.prompts.layers[plan.layer])
+        shared = _part(plan.fold(q), keys, values, prompt_mask, k, scale, softcap)
+        prompt_outs, prompt_logs = (plan.unfold(x, m) for x in shared)
+        outs, logs = _merge(outs, logs, prompt_outs, prompt_logs)
+    if s_aux is not None:  # a sink takes part in the sum and says nothing
         sink = s_aux.float().view(1, key.shape[1], -1, 1).repeat_interleave(k, dim=2)
-        top = torch.maximum(top, sink)
-    weights = [torch.exp(p[1] - top) for p in parts]
-    total = sum(p[2] * w for p, w in zip(parts, weights, strict=True))
-    if sink is not None:
-        total = total + torch.exp(sink - top)
-    out = sum(p[0] * w for p, w in zip(parts, weights, strict=True)) / total
-    out = out.to(value.dtype).view(m, heads, k, -1)
-    return out.transpose(1, 2).contiguous(), None
+        outs = outs * torch.sigmoid(logs - sink)
+    return outs.to(value.dtype).view(m, heads, k, -1).transpose(1, 2).contiguous(), None
+
+
+def _merge(
+    a: Float[Tensor, "*b d"], log_a: Float[Tensor, "*b 1"], b: Tensor, log_b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attention over two sets of keys from the attention over each and its log of the sum."""
+    top = torch.maximum(log_a, log_b)
+    weight_a, weight_b = torch.exp(log_a - top), torch.exp(log_b - top)
+    total = weight_a + weight_b
+    return (a * weight_a + b * weight_b) / total, top + total.log()
 
 
 def _part(
@@ -111,12 +118,13 @@ def _part(
     chunk: int,
     scaling: float,
     softcap: float | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Unnormalised output, maximum and sum of one part, in float32.
+) -> tuple[Float[Tensor, "b kv_heads N dim_v"], Float[Tensor, "b kv_heads N 1"]]:
+    """Attention over one part, and the log of the sum of its exponentials, in float32.
 
     The N queries are (..., chunk): `mask` (True where seen) is the same for whatever comes before.
     """
-    if q.dtype == torch.float32:
+    exact = q.dtype == torch.float32
+    if exact:
         s = torch.matmul(q * scaling, k.transpose(2, 3))
     else:
         s = torch.matmul(q, k.transpose(2, 3)).float().mul_(scaling)
@@ -126,10 +134,13 @@ def _part(
         b, heads, _, width = s.shape
         rows = s.view(b, heads, mask.shape[1], -1, chunk, width)
         rows.masked_fill_(~mask[:, None, :, None], -torch.inf)
-    # a part may be empty or wholly masked: its maximum stays finite and its sum is zero
+    # a part may be wholly masked: its maximum stays finite, its output is 0 and its weight too
     top = s.amax(-1, keepdim=True).clamp_min_(torch.finfo(s.dtype).min)
     s.sub_(top).exp_()
-    return torch.matmul(s.to(v.dtype), v).float(), top, s.sum(-1, keepdim=True)
+    total = s.sum(-1, keepdim=True).clamp_min_(torch.finfo(s.dtype).tiny)
+    # half precision overflows unless normalised first; in float32 the smaller tensor is divided
+    out = torch.matmul(s, v).div_(total) if exact else torch.matmul(s.div_(total).to(v.dtype), v)
+    return out.float(), top + total.log_()
 
 
 def mask(**kwargs: Any) -> Tensor | None:

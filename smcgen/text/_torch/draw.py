@@ -13,7 +13,7 @@ from torch import Tensor
 from smcgen.text.sampling import Sampling
 
 _BLOCK = 512  # columns summed as one before the inverse is looked for inside one of them
-_TOP_P_TRY = 1024  # most likely tokens tried before a whole vocabulary is sorted
+_TOP_P_TRY = 1024  # most likely tokens tried before more of the vocabulary is sorted
 
 
 def warp(logits: Float[Tensor, "m vocab"], sampling: Sampling) -> Float[Tensor, "m vocab"]:
@@ -40,18 +40,24 @@ def warp(logits: Float[Tensor, "m vocab"], sampling: Sampling) -> Float[Tensor, 
     return x
 
 
-def _nucleus_floor(x: Float[Tensor, "m vocab"], sampling: Sampling) -> Float[Tensor, "m 1"]:
-    """Log-probability of the last token of the smallest set of most likely ones with mass `top_p`."""
-    vocab = x.shape[1]
-    width = min(vocab, sampling.top_k or _TOP_P_TRY)
-    while True:
-        best = x.topk(width).values
-        mass = best.double().exp().cumsum(-1)
-        if width == vocab or width == sampling.top_k or bool((mass[:, -1] >= sampling.top_p).all()):
-            break
-        width = vocab  # a flat law: everything must be sorted
-    last = (mass < sampling.top_p).sum(-1, keepdim=True).clamp_max(width - 1)
-    return best.gather(1, last)
+def _nucleus_floor(
+    x: Float[Tensor, "m vocab"], sampling: Sampling, width: int = _TOP_P_TRY
+) -> Float[Tensor, "m 1"]:
+    """Log-probability of the last token of the smallest set of most likely ones of mass `top_p`.
+
+    It is looked for among the `width` most likely; the few rows whose law is flatter are tried again.
+    """
+    most = min(x.shape[1], sampling.top_k or x.shape[1])
+    width = min(width, most)
+    best = x.topk(width).values
+    mass = best.double().exp_().cumsum(-1)
+    last = (mass < sampling.top_p).sum(-1, keepdim=True)
+    floor = best.gather(1, last.clamp_max(width - 1))
+    if width < most:
+        flat = (last[:, 0] == width).nonzero()[:, 0]
+        if len(flat):
+            floor[flat] = _nucleus_floor(x[flat], sampling, 8 * width)
+    return floor
 
 
 def normalise(log_mass: Float[Tensor, "m vocab"]) -> tuple[Tensor, Float64[Tensor, " m"]]:
@@ -72,9 +78,9 @@ def draw(log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> In
     blocks = math.ceil(vocab / _BLOCK)
     if blocks <= 2:
         return _invert(log_q.double().exp(), uniforms[:, None], None)[:, 0]
-    q = log_q.new_zeros((m, blocks * _BLOCK), dtype=torch.float32)
-    torch.exp(log_q.float(), out=q[:, :vocab])
-    q = q.view(m, blocks, _BLOCK)
+    spare = blocks * _BLOCK - vocab
+    q = log_q.float().exp()
+    q = (torch.nn.functional.pad(q, (0, spare)) if spare else q).view(m, blocks, _BLOCK)
     mass = q.sum(-1, dtype=torch.float64)
     below = mass.cumsum(-1)
     block = _invert(mass, uniforms[:, None], below)

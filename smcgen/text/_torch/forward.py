@@ -43,6 +43,13 @@ class PlanCache(Cache):
         return [False]
 
 
+def embedding(model: PreTrainedModel) -> Float[Tensor, "vocab dim"]:
+    """A model's input embedding."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 class Forward:
     """How to run a model.
 
@@ -55,9 +62,10 @@ class Forward:
         self.model, self.own_attention = model, own_attention
         body = model.base_model
         self.body: torch.nn.Module = body if isinstance(body, torch.nn.Module) else model
-        found = [getattr(m, "config", None) for m in model.modules()]
+        found: list[Any] = [getattr(m, "config", None) for m in model.modules()]
         configs = {id(c): c for c in found if hasattr(c, "_attn_implementation_internal")}
         self._configs = list(configs.values())
+        self.vocab_size, self.device = embedding(model).shape[0], embedding(model).device
         self._lock = _LOCKS.setdefault(model, threading.RLock())
         # pooling heads look for padding in the ids; their linear layer is all that is needed
         self._pooled = None
@@ -105,12 +113,11 @@ class Forward:
     def _run(
         self, kwargs: dict[str, Any], read: tuple[Tensor, Tensor] | None
     ) -> Float[Tensor, "r out"] | None:
-        if read is None or self.body is self.model or self._pooled is not None:
-            hidden = _first(self.body(**kwargs))
-            if read is None:
-                return None
-            hidden = hidden[read[0], read[1]]
-            return hidden if self._pooled is None else self._pooled(hidden)
+        if read is None:
+            self.body(**kwargs)
+            return None
+        if self.body is self.model or self._pooled is not None:
+            return self._head(_first(self.body(**kwargs))[read[0], read[1]])
         # the rest of the model (head, caps, scales) runs on what is read alone
         fired = []
 
@@ -128,6 +135,15 @@ class Forward:
         finally:
             handle.remove()
         return out[:, 0] if fired else out[read[0], read[1]]
+
+    def _head(self, hidden: Float[Tensor, "*b hidden"]) -> Float[Tensor, "*b out"]:
+        return hidden if self._pooled is None else self._pooled(hidden)
+
+    def whole(self, ids: Int[Tensor, "m k"]) -> Float[Tensor, "m k out"]:
+        """The model's own answer at every position of `ids`, without our cache."""
+        if self._pooled is None:
+            return _first(self.model(input_ids=ids, use_cache=False))
+        return self._head(_first(self.body(input_ids=ids, use_cache=False)))
 
     def _additive(self, plan: Plan, ids: Tensor) -> Float[Tensor, "m 1 k T"]:
         dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())

@@ -1,4 +1,4 @@
-"""What one forward pass over a population needs to know: where tokens go and what each query sees."""
+"""What one forward pass needs to know: where tokens go, and what each query sees."""
 
 from collections.abc import Callable
 
@@ -50,6 +50,7 @@ class Plan:
         self.positions: Int[Tensor, "m k"] = self._upload(self._positions)
         self.even = bool((start == start[0]).all())
         self._start = int(start[0])
+        self.fresh = self.even and self._start == 0 and self.total == k  # rows have nothing yet
         if not self.even:
             self._row_index = self._upload(np.arange(first, first + m)[:, None])
             self._columns = self._upload(start[:, None] + np.arange(k))

@@ -1,8 +1,9 @@
 """One KV cache for a whole population of texts, over any decoder-only model.
 
-Each distinct prompt is read once and its keys and values are shared by its rows; a row owns only what was
-appended to it. Resampling copies the rows of those who had several children over the rows of the dead; rows that
-have ended hold nothing; and the rows of a pass lie side by side, so the model reads views of the cache.
+Each distinct prompt is read once and its keys and values are shared by its rows; a row owns only what
+was appended to it. Resampling copies the rows of those who had several children over the rows of the
+dead; rows that have ended hold nothing; and the rows of a pass lie side by side, so the model reads
+views of the cache.
 
 Rows are `problem * n + particle`, always the caller's numbering.
 """
@@ -22,7 +23,8 @@ from smcgen.text._torch.store import Store
 from smcgen.text._torch.support import Support, support
 
 _CHUNK = 512  # prompt tokens per row in one pass
-_ROWS = 16  # prompts in one pass
+_ROWS = 64  # prompts in one pass, fewer if they are long
+_SCORES = 1 << 23  # attention scores per head in one pass
 
 Read = Bool[np.ndarray, "m k"] | Int[np.ndarray, "m r"] | tuple[np.ndarray, np.ndarray]
 
@@ -35,13 +37,15 @@ class Population:
             sequence-classification head, or none). It is put in evaluation mode.
         prompts: token ids, one sequence per problem; may be empty.
         n: rows per problem.
-        meter_prefill: called with numbers of prompt tokens as they are read; equal prompts are read once.
+        meter_prefill: called with numbers of prompt tokens as they are read; equal prompts are read
+            once.
         block: cache columns are allocated in multiples of this.
         share_prompt: store prompts once per problem (True), or a copy per row (False); None chooses
             by what the model supports.
 
     Raises:
-        ModelError: if the model's state is not a plain KV cache, or (`share_prompt=True`) if it cannot share.
+        ModelError: if the model's state is not a plain KV cache, or, with `share_prompt=True`, if it
+            cannot share prompts.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Population:
         known = support(model, share_prompt) if _support is None else _support
         self.shared = known.share
         self._forward = Forward(model, known.own_attention)
-        self.device = model.get_input_embeddings().weight.device
+        self.device = self._forward.device
         distinct = {tuple(p): None for p in prompts}
         index = {p: i for i, p in enumerate(distinct)}
         self._prompt_of = np.repeat([index[tuple(p)] for p in prompts], n)
@@ -76,9 +80,12 @@ class Population:
         lengths = self._base[order]
         if len(prompts):
             self._prompts.reserve(int(lengths[0]))
-        for first in range(0, len(prompts), _ROWS):
-            for start in range(0, int(lengths[first]), _CHUNK):
-                left = lengths[first : first + _ROWS] - start
+        first = 0
+        while first < len(prompts):
+            longest = int(lengths[first])
+            rows = min(_ROWS, max(1, _SCORES // (min(_CHUNK, longest + 1) * (longest + 1))))
+            for start in range(0, longest, _CHUNK):
+                left = lengths[first : first + rows] - start
                 counts = np.minimum(left[left > 0], _CHUNK)
                 k, m = int(counts[0]), len(counts)
                 ids = np.zeros((m, k), dtype=np.int64)
@@ -89,6 +96,7 @@ class Population:
                 self._prompts.length[order[first : first + m]] += counts
                 if meter is not None:
                     meter(int(counts.sum()))
+            first += rows
 
     def _copy_prompts(self) -> None:
         width = int(self._base.max(initial=0))
@@ -182,6 +190,11 @@ class Population:
         out = self._forward(plan, ids, (pairs[0], pairs[1]) if len(which) else None)
         self._rows.length[rows] += counts
         return torch.empty((*shape, 0)) if out is None else out.view(*shape, out.shape[-1])
+
+    @torch.inference_mode()
+    def reference(self, ids: Int[np.ndarray, "m k"]) -> Float[Tensor, "m k out"]:
+        """What the model itself says at every position of some sequences, to compare with."""
+        return self._forward.whole(torch.from_numpy(ids).to(self.device))
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`, nothing if that was dropped."""

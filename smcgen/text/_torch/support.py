@@ -1,8 +1,9 @@
 """Which models can run on our cache, found out by trying.
 
-Models differ in how they mask, scale and share attention, and new ones appear weekly; so a model is asked for its
-state's kind, and then a few tokens are run both ways. The first way that agrees with the model's own answer is used:
-shared prompts with our attention, copied prompts with our attention, copied prompts with the model's own attention.
+Models differ in how they mask, scale and share attention, and new ones appear weekly; so a model is
+asked for its kind of state, and then a few tokens are run both ways. The first way that agrees with
+the model's own answer is used: prompts shared, with our attention; prompts copied into the rows, with
+our attention; prompts copied, with the model's own attention.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from smcgen.errors import ModelError
+from smcgen.text._torch.forward import embedding
 
 _PLAIN = {"full_attention", "sliding_attention", "chunked_attention"}
 
@@ -44,6 +46,8 @@ def support(model: PreTrainedModel, share: bool | None = None) -> Support:
         failures = _KNOWN.setdefault(model, {})
     model.eval()
     ways = [w for w in _WAYS if share is None or w.share == share]
+    if _has_windows(model):  # a few tokens cannot tell whether a mask of ours respects them
+        ways = [w for w in ways if w.own_attention]
     for way in ways:
         if way not in failures:
             failures[way] = _try(model, way)
@@ -51,6 +55,15 @@ def support(model: PreTrainedModel, share: bool | None = None) -> Support:
             return way
     reasons = "; ".join(f"{w}: {failures[w]}" for w in ways)
     raise ModelError(f"{_name(model)} cannot run on the KV cache of a population. Tried {reasons}")
+
+
+def _has_windows(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or ()
+    windows = ("sliding_window", "attention_window", "attention_chunk_size")
+    return bool(set(kinds) - {"full_attention", "global"}) or any(
+        getattr(config, name, None) for name in windows
+    )
 
 
 def _name(model: PreTrainedModel) -> str:
@@ -78,28 +91,19 @@ def _try(model: PreTrainedModel, way: Support) -> str:
     """Run two short texts both ways; the empty string if the answers agree."""
     from smcgen.text._torch.population import Population
 
-    vocab = model.get_input_embeddings().weight.shape[0]
-    ids = (np.arange(2 * 7).reshape(2, 7) * 7 + 1) % vocab
-    ids[1, 1] = ids[0, 0]  # two prompts, of 3 tokens and of 1
-    texts = np.stack([ids[0], np.r_[ids[1, :1], ids[1, 3:5], ids[0, 4:6], 0, 0]])
     try:
+        vocab = embedding(model).shape[0]
+        ids = (np.arange(2 * 7).reshape(2, 7) * 7 + 1) % vocab
+        ids[1, 1] = ids[0, 0]
+        texts = np.stack([ids[0], np.r_[ids[1, :1], ids[1, 3:5], ids[0, 4:6], 0, 0]])
         prompts = [texts[0, :3].tolist(), texts[1, :1].tolist()]
         population = Population(model, prompts, 2, _support=way)
-        got = [
-            population.feed(
-                np.array([2, 0]), np.stack([texts[1, 1:3], texts[0, 3:5]]), np.array([2, 1])
-            )
-        ]
+        tokens = np.stack([texts[1, 1:3], texts[0, 3:5]])
+        got = [population.feed(np.array([2, 0]), tokens, np.array([2, 1]))]
         population.take(np.array([0, 0, 2, 2]))
-        got.append(population.feed(np.array([1, 3]), np.stack([texts[0, 4:6], texts[1, 3:5]])))
-        device = population.device
-        forward = population._forward
-        whole = torch.from_numpy(texts).to(device)
-        out = model(input_ids=whole, use_cache=False) if forward._pooled is None else None
-        if out is None:
-            full = forward._pooled(forward.body(input_ids=whole, use_cache=False)[0])
-        else:
-            full = out[0]
+        tokens = np.stack([texts[0, 4:6], texts[1, 3:5]])
+        got.append(population.feed(np.array([1, 3]), tokens))
+        full = population.reference(texts)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     want = torch.stack([full[1, 2], full[0, 3], full[0, 5], full[1, 4]]).float()

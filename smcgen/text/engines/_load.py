@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from smcgen.errors import InvalidArgument, SmcgenError
 
 _NO_LIMIT = 1 << 20
+_TOKENIZER_FILES = ("token", "vocab", "spiece", ".model", "merges")
 # what may differ between two loads of the same weights
 _VOLATILE = (
     "_name_or_path",
@@ -92,10 +93,18 @@ def _load_model(
         if isinstance(error, SmcgenError):
             raise
         raise SmcgenError(_cannot("model", source, error)) from error
-    return loaded if "device_map" in model_kwargs else loaded.to(device)
+    if "device_map" in model_kwargs:
+        return loaded
+    torch.nn.Module.to(loaded, device)
+    return loaded
 
 
 def _load_tokenizer(source: str, hub: dict[str, Any]) -> Any:
+    # without files of its own, a tokenizer of the configuration's kind comes back empty, not an error
+    if Path(source).is_dir() and not any(
+        f for f in Path(source).iterdir() if any(w in f.name for w in _TOKENIZER_FILES)
+    ):
+        raise InvalidArgument("tokenizer", source, "a folder with a tokenizer, or pass tokenizer=")
     try:
         return AutoTokenizer.from_pretrained(source, **hub)
     except (OSError, ValueError, TypeError) as error:

@@ -70,11 +70,11 @@ class Transformers:
         if head is None or not hasattr(head, "weight"):
             raise InvalidArgument("model", type(self.model).__name__, "a causal language model")
         self.vocab_size = int(head.weight.shape[0])
-        if len(self.tokenizer) > self.vocab_size:
+        # added tokens may lie beyond the logits: a padding token that the model never knew, say
+        size = getattr(self.tokenizer, "vocab_size", 0)
+        if size > self.vocab_size:
             raise InvalidArgument(
-                "tokenizer",
-                f"{len(self.tokenizer)} tokens",
-                f"at most the model's {self.vocab_size}",
+                "tokenizer", f"{size} tokens", f"at most the {self.vocab_size} that the model knows"
             )
         allowed = longest(self.model, self.tokenizer)
         if max_length is not None and not 0 < max_length <= allowed:

@@ -99,8 +99,7 @@ class MaskSession:
 
         unique, inverse = np.unique(self._row[rows], return_inverse=True)
         allowed = self._automaton.allowed([self._states[i] for i in unique.tolist()])
-        table = torch.zeros(allowed.shape, device=self._device)
-        table.masked_fill_(~allowed.to(self._device), -torch.inf)
+        table = torch.where(allowed.to(self._device), 0.0, -torch.inf)
         return table[torch.as_tensor(inverse, device=self._device)]
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:

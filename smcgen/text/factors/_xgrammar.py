@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from smcgen.errors import InvalidArgument, MissingExtra
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class GrammarAutomaton:
         grammar: makes the xgrammar grammar.
         tokenizer, vocab_size, eos_ids: of the model; ids that the tokenizer lacks are forbidden,
             and so are special tokens, which leave no trace in the text.
+        device: where masks are wanted.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GrammarAutomaton:
         tokenizer: Any,
         vocab_size: int,
         eos_ids: frozenset[int],
+        device: Any,
     ):
         import torch
 
@@ -68,11 +72,13 @@ class GrammarAutomaton:
                 cache[setting] = self._xgrammar.GrammarCompiler(info, cache_enabled=False)
             cache[key, setting] = cache[setting].compile_grammar(grammar())
         self._compiled = cache[key, setting]
-        usable = torch.zeros(vocab_size, dtype=torch.bool)
+        usable = np.zeros(vocab_size, dtype=bool)
         usable[: min(len(tokenizer), vocab_size)] = True
         usable[[i for i in tokenizer.all_special_ids if i < vocab_size]] = False
         usable[[i for i in eos_ids if i < vocab_size]] = True
         self._usable = usable
+        self._usable_there = torch.from_numpy(usable).to(device)
+        self._shifts = torch.arange(32, dtype=torch.int32, device=device)
 
     def start(self, problem: int) -> Any:
         return self._xgrammar.GrammarMatcher(self._compiled)
@@ -92,9 +98,13 @@ class GrammarAutomaton:
                 bits[k] = 0
             else:
                 state.fill_next_token_bitmask(bits, k)
-        shifts = torch.arange(32, dtype=torch.int32)
-        allowed = ((bits[:, :, None] >> shifts) & 1).flatten(1)[:, : self._vocab_size].bool()
-        return allowed & self._usable
+        if self._shifts.device.type == "cpu":
+            packed = bits.numpy().astype("<i4", copy=False).view(np.uint8)
+            each = np.unpackbits(packed, axis=1, bitorder="little").view(bool)
+            return torch.from_numpy(each[:, : self._vocab_size] & self._usable)
+        bits = bits.to(self._shifts.device)  # packed: a 32nd of the mask
+        allowed = ((bits[:, :, None] >> self._shifts) & 1).flatten(1).bool()
+        return allowed[:, : self._vocab_size] & self._usable_there
 
     def complete(self, state: Any) -> bool:
         return state.is_completed() or state.is_terminated()

@@ -51,7 +51,7 @@ class _Constraint(MaskFactor):
         meter: Meter,
         completions: Sequence[Sequence[int]] | None = None,
     ) -> MaskSession:
-        automaton = GrammarAutomaton(self, self._grammar, tokenizer, vocab_size, eos_ids)
+        automaton = GrammarAutomaton(self, self._grammar, tokenizer, vocab_size, eos_ids, device)
         return MaskSession(automaton, len(prompts), n, device, self.incomplete, completions)
 
 

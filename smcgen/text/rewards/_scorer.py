@@ -85,8 +85,25 @@ def architectures(model: str | Path | PreTrainedModel) -> tuple[list[str], str]:
     """The names of a model's classes, and its own."""
     if isinstance(model, PreTrainedModel):
         return [type(model).__name__], str(model.config._name_or_path)
-    config, _ = PreTrainedConfig.get_config_dict(model)
+    config = config_of(model)
     return list(config.get("architectures") or ()), f"{model} {config.get('_name_or_path', '')}"
+
+
+def config_of(path: str | Path) -> dict[str, Any]:
+    """The configuration of a saved model, whatever its class.
+
+    Raises:
+        InvalidArgument: if there is none, with the reason.
+    """
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(path)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        allowed = f"a folder or a name on the Hugging Face hub ({reason})"
+        raise InvalidArgument("model", str(path), allowed) from error
+    if not config:
+        raise InvalidArgument("model", str(path), "a folder with a config.json")
+    return config
 
 
 def load_scorer(
@@ -97,7 +114,7 @@ def load_scorer(
     Raises:
         InvalidArgument: if its class is not known and remote code is not trusted.
     """
-    config, _ = PreTrainedConfig.get_config_dict(path)
+    config = config_of(path)
     names = list(config.get("architectures") or ())
     known = next((_OWN[n] for n in names if n in _OWN), None)
     if known is None and form.name == "skywork":

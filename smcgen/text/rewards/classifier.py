@@ -89,9 +89,10 @@ class ClassifierReward(Reward):
         try:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-            from smcgen.text.rewards._scorer import pick_device
+            from smcgen.text.rewards._scorer import config_of, pick_device
         except ImportError as error:
             raise MissingExtra("ClassifierReward", "transformers", "text") from error
+        config_of(self.model)
         trust = self.trust_remote_code
         model = AutoModelForSequenceClassification.from_pretrained(
             self.model, dtype=self.dtype, trust_remote_code=trust

@@ -18,7 +18,8 @@ def _first_hit(compiled, ids: list[int]) -> int | None:
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize(
-    "strings", [("\n\n",), ("aab",), ("é", "##"), (" w5",), ("ab", "aabaac"), ("0€",), ("<eos>", "漢")]
+    "strings",
+    [("\n\n",), ("aab",), ("é", "##"), (" w5",), ("ab", "aabaac"), ("0€",), ("<eos>", "漢")],
 )
 def test_hits_are_those_of_a_search_in_the_text(kind: str, strings: tuple[str, ...]):
     tokenizer = TOKENIZERS[kind]()

@@ -47,8 +47,12 @@ def test_warp_is_the_law_written_out(law: Sampling, vocab: int):
 
 def test_ties_are_all_kept_and_greedy_takes_the_first():
     logits = torch.tensor([[1.0, 2.0, 2.0, 0.0, 2.0]])
-    assert (warp(logits, Sampling(top_k=2)).exp() > 0).tolist() == [[False, True, True, False, True]]
-    assert (warp(logits, Sampling(top_p=0.3)).exp() > 0).tolist() == [[False, True, True, False, True]]
+    assert (warp(logits, Sampling(top_k=2)).exp() > 0).tolist() == [
+        [False, True, True, False, True]
+    ]
+    assert (warp(logits, Sampling(top_p=0.3)).exp() > 0).tolist() == [
+        [False, True, True, False, True]
+    ]
     assert warp(logits, Sampling(temperature=0)).exp().tolist() == [[0, 1, 0, 0, 0]]
 
 
@@ -59,7 +63,9 @@ def test_half_precision_logits_are_warped_in_float32():
     assert torch.equal(got, logits.float().log_softmax(-1))
 
 
-@pytest.mark.parametrize("law", [Sampling(), Sampling(temperature=0.5, top_k=3), Sampling(top_p=0.8)])
+@pytest.mark.parametrize(
+    "law", [Sampling(), Sampling(temperature=0.5, top_k=3), Sampling(top_p=0.8)]
+)
 def test_draws_follow_the_law(law: Sampling):
     logits = torch.tensor([[0.3, -1.0, 2.0, 0.9, 0.0]])
     n = 100_000

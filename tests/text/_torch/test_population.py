@@ -191,3 +191,14 @@ def test_models_without_a_plain_cache_are_refused_by_name():
     )
     with pytest.raises(ModelError, match="BloomForCausalLM"):
         Population(bloom, [[5]], 1)
+    local = tf.GPTNeoConfig(
+        vocab_size=VOCAB,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with pytest.raises(ModelError, match="GPTNeoForCausalLM"):
+        Population(tf.GPTNeoForCausalLM(local), [[5]], 1)

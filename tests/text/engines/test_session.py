@@ -70,7 +70,9 @@ def test_log_probabilities_are_the_models_own():
         for row in range(6):
             ids = got.tokens[row, : got.lengths[row]].tolist()
             start = (A, B)[row // 3].ids
-            logits = recompute(engine().model, [*start, *ids])[len(start) - 1 : -1] / law.temperature
+            logits = (
+                recompute(engine().model, [*start, *ids])[len(start) - 1 : -1] / law.temperature
+            )
             if law.top_k:
                 logits = np.where(logits < np.sort(logits)[:, -law.top_k, None], -np.inf, logits)
             logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -101,7 +103,9 @@ def test_steps_stop_at_delimiters_budgets_functions_and_limits():
     rows, random = np.arange(16), _randomness(16, [0])
     free = open_().extend(rows, Step(tokens=40), ALL(16), random)
     word = int(free.tokens[0, 2])
-    cut = open_().extend(rows, Step(delimiters=(tokenizer.convert_ids_to_tokens(word),)), ALL(16), random)
+    cut = open_().extend(
+        rows, Step(delimiters=(tokenizer.convert_ids_to_tokens(word),)), ALL(16), random
+    )
     asked = open_().extend(rows, Step(when=lambda ids: ids[-1] == word, on="ids"), ALL(16), random)
     texts = open_().extend(
         rows, Step(when=lambda text: text.split()[-1] == tokenizer.decode([word])), ALL(16), random

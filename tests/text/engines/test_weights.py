@@ -60,7 +60,11 @@ CASES = {
     "proposal": (Sampling(temperature=0.7), (), Sampling(temperature=1.3)),
     "all": (Sampling(top_k=4), (Table(SOFT), Table(HARD)), Sampling(temperature=1.5)),
     "incomplete texts weigh nothing": (Sampling(), (Table(SOFT, cut=-np.inf),), None),
-    "incomplete texts weigh less": (Sampling(), (Table(SOFT, cut=-0.7),), Sampling(temperature=1.2)),
+    "incomplete texts weigh less": (
+        Sampling(),
+        (Table(SOFT, cut=-0.7),),
+        Sampling(temperature=1.2),
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import transformers as tf
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
-from smcgen.text.rewards import FORMATS, ProcessReward, StepFormat
+from smcgen.text.rewards import FORMATS, ClassifierReward, ProcessReward, StepFormat
 from smcgen.text.rewards.formats import detect_format
 from smcgen.text.texts import Finish
 from tests.text.rewards._prms import NAMES, POLICY, byte_level, config, reference
@@ -217,6 +217,11 @@ def test_what_does_not_fit_says_so(tmp_path):
     )
     with pytest.raises(ModelError):
         open_(ProcessReward(mamba, format=StepFormat("mine", "ids", words=("1", "0"))))
+    for kind in (ProcessReward, ClassifierReward):
+        with pytest.raises(InvalidArgument, match="model='no/such-model'"):
+            kind("no/such-model")
+        with pytest.raises(InvalidArgument, match="model="):
+            kind(tmp_path)
     llama.save_pretrained(tmp_path)
     with pytest.raises(InvalidArgument, match="trust_remote_code=True"):
         ProcessReward(tmp_path, format="token")

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table; with `--json` its last line is data."""
