@@ -34,5 +34,18 @@ _NAMES = {
     "steer": "smcgen.text.steer",
     "where": "smcgen.text.potentials.algebra",
 }
-__all__ = sorted([*_NAMES, "__version__"])
+__all__ = [
+    "Cost",
+    "FeynmanKac",
+    "SMCError",
+    "SMCInterrupted",
+    "SMCResult",
+    "SmcgenError",
+    "Status",
+    "SteerResult",
+    "__version__",
+    "smc",
+    "steer",
+    "where",
+]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

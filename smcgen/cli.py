@@ -127,7 +127,7 @@ def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
         raise SmcgenError("give either --prompt or --input")
     if prompt is not None:
         return [{"prompt": prompt.replace(r"\n", "\n")}]
-    lines = (sys.stdin if str(path) == "-" else Path(str(path)).open()).read().splitlines()
+    lines = (sys.stdin.read() if str(path) == "-" else Path(str(path)).read_text()).splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -151,7 +151,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     return numbers
 
 
-class _errors:  # noqa: N801 - reads as a statement
+class _errors:
     """smcgen's own errors as one line, without a traceback."""
 
     def __enter__(self) -> None:

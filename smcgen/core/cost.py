@@ -47,8 +47,8 @@ class Cost:
     @classmethod
     def from_array(cls, counts: Float64[np.ndarray, " counters"]) -> "Cost":
         """What `as_array` gave."""
-        kinds = {f.name: type(f.default) for f in fields(cls)}
-        return cls(**{k: kind(c) for (k, kind), c in zip(kinds.items(), counts, strict=True)})
+        kinds: list[Any] = [type(f.default) for f in fields(cls)]
+        return cls(*(kind(count) for kind, count in zip(kinds, counts, strict=True)))
 
     def __str__(self) -> str:
         shown = (f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items() if v)

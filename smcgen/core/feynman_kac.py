@@ -13,12 +13,14 @@ Optional capabilities are Protocols of their own, checked once when a run is bui
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from smcgen.core._types import Ancestors, LogG, Mask, PyTree, RandomKey, State
+from smcgen.core.compile import Program, split
 from smcgen.core.cost import Cost
 from smcgen.errors import ModelError
 
@@ -150,10 +152,20 @@ class Resolved:
     close: Callable | None
     checkpointing: "Checkpointable | None"
 
-    def jitted(self) -> "Resolved":
+    def jitted(self, model: Any) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
-        init = jax.jit(self.init, static_argnums=1)
-        return replace(self, init=init, step=jax.jit(self.step), take=jax.jit(self.take))
+        methods = {name: partial(_compiled, *split(model), name) for name in ("step", "take")}
+        return replace(self, init=partial(_compiled_init, *split(model)), **methods)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _compiled(program: Program, arrays: list, name: str, *arguments: Any) -> Any:
+    return getattr(resolve(program.model(arrays)), name)(*arguments)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _compiled_init(program: Program, arrays: list, key: Any, n: int) -> Any:
+    return program.model(arrays).init(key, n)
 
 
 def resolve(model: Any) -> Resolved:

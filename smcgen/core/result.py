@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from smcgen.core._types import PyTree, RandomKey
@@ -119,7 +120,7 @@ class SMCResult:
         if self.history is None:
             raise InvalidArgument("keep", "ancestors", "'particles' to have trajectories")
         lineage = self.ancestry()
-        problems = jnp.indices(lineage.shape[:-1] + (1,))[: lineage.ndim - 1]
+        problems = jnp.indices((*lineage.shape[:-1], 1))[: lineage.ndim - 1]
         index = (*problems, lineage)  # (time, *p, n) each, broadcasting
         if isinstance(self.history, list):
             index = tuple(np.asarray(i) for i in index)
@@ -158,7 +159,7 @@ class SMCResult:
         return replace(self, **changes)
 
     def __repr__(self) -> str:
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((self.log_evidence, self.ess))):
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves((self.log_evidence, self.ess))):
             return f"SMCResult(traced, n_particles={self.n_particles}, num_steps={self.num_steps})"
         shown = {
             "log_evidence": _brief(self.log_evidence),

@@ -105,7 +105,7 @@ def smc(
 
         watchers.append(ProgressBar())
     saved = Checkpoint(Path(checkpoint), resolved, model, keys, settings) if checkpoint else None
-    run = _HostRun(resolved, keys, settings, watchers, saved)
+    run = _HostRun(model, resolved, keys, settings, watchers, saved)
     result = run.result(on_error)
     if on_error == "raise":
         raise_if_failed(result, run.shown)
@@ -135,13 +135,14 @@ class _HostRun:
 
     def __init__(
         self,
+        original: Any,
         model: fk.Resolved,
         keys: Any,
         settings: Settings,
         watchers: list,
         saved: Checkpoint | None,
     ):
-        self._model = model.jitted() if model.traceable else model
+        self._model = model.jitted(original) if model.traceable else model
         self._init_key, self._step_key = _split(keys)
         self._settings, self._watchers = settings, watchers
         self._meter = Meter()
@@ -243,10 +244,10 @@ def _settings(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Setting
 
 def _keys(key: Any, problems: int | None) -> Any:
     """A typed key, or one per problem."""
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        key = jax.random.key(int(key))
-    elif not hasattr(key, "dtype"):
+    if isinstance(key, bool) or not (hasattr(key, "dtype") or isinstance(key, int)):
         raise InvalidArgument("key", key, "a JAX key or an integer seed")
+    if isinstance(key, int | np.integer):
+        key = jax.random.key(int(key))
     elif not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     if key.ndim == 0 and problems is not None:

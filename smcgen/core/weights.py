@@ -5,8 +5,8 @@ All functions act on the last axis and broadcast over leading ones.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 from jax.nn import logsumexp
+from jaxtyping import Array, Float
 
 
 def normalise(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b n"]:

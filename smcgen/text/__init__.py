@@ -55,5 +55,28 @@ _NAMES = {
     "Finish": "smcgen.text.texts",
     "Texts": "smcgen.text.texts",
 }
-__all__ = sorted(_NAMES)
+__all__ = [
+    "AnswerPosterior",
+    "Choice",
+    "ClassifierReward",
+    "Engine",
+    "Expert",
+    "Finish",
+    "FunctionReward",
+    "Grammar",
+    "JSONSchema",
+    "Potential",
+    "ProcessReward",
+    "Regex",
+    "Sampling",
+    "SteerResult",
+    "Step",
+    "TextModel",
+    "Texts",
+    "Tilt",
+    "TokenMask",
+    "Transformers",
+    "steer",
+    "where",
+]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

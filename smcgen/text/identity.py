@@ -14,8 +14,9 @@ def identity(value: Any) -> str:
         return "{" + ", ".join(f"{k}: {identity(v)}" for k, v in sorted(value.items())) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(identity(v) for v in value) + "]"
-    if hasattr(value, "state_dict") and hasattr(value, "config"):
-        return f"{type(value).__qualname__}({value.config.to_json_string()})"
+    config = getattr(value, "config", None)
+    if config is not None and hasattr(value, "state_dict"):
+        return f"{type(value).__qualname__}({config.to_json_string()})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value))}"
     if type(value).__repr__ is object.__repr__ or hasattr(value, "vocab_size"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from smcgen.errors import InvalidArgument
 
@@ -41,7 +41,7 @@ def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
     if isinstance(prompt, str):
         return Prompt(_nonempty(tokenizer(prompt)["input_ids"], prompt), prompt)
     if isinstance(prompt[0], Mapping):
-        messages = tuple(prompt)
+        messages = cast("tuple[ChatMessage, ...]", tuple(prompt))
         if not getattr(tokenizer, "chat_template", None):
             raise InvalidArgument("prompt", prompt, "text or ids: the tokenizer has no chat template")
         ids = tokenizer.apply_chat_template(
@@ -49,7 +49,7 @@ def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
         )
         users = [m["content"] for m in messages if m.get("role") == "user"]
         return Prompt(_nonempty(ids, prompt), users[-1] if users else "", messages)
-    ids = tuple(int(i) for i in prompt)
+    ids = tuple(int(i) for i in cast("Sequence[int]", prompt))
     if not all(0 <= i < len(tokenizer) for i in ids):
         raise InvalidArgument("prompt", prompt, f"token ids in [0, {len(tokenizer)})")
     return Prompt(ids, tokenizer.decode(ids, skip_special_tokens=True))

@@ -11,7 +11,6 @@ from jaxtyping import Int, Int8
 from smcgen.text.detokenize import decode, decode_pieces
 from smcgen.text.prompts import Prompt
 
-
 Row = int | np.integer
 
 

@@ -103,26 +103,25 @@ class Host:
     def __init__(self, model):
         self.model = model
         self.num_steps, self.num_problems = model.num_steps, model.num_problems
-
-    def __getattr__(self, name):
-        if name in ("init", "step", "take", "done", "record", "particles"):
-            return getattr(self.model, name)
-        raise AttributeError(name)
+        self.init, self.step, self.take = model.init, model.step, model.take
+        if hasattr(model, "done"):
+            self.done = model.done
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Problems(smcgen.FeynmanKac):
-    """Several chains side by side, as one model with a problem axis.
+    """Several chains side by side, as one model with a problem axis."""
 
-    Args:
-        chains: a `Chain` whose arrays have a leading problem axis.
-        ends: with it, problem b is done after step ends[b]: it moves on but is not weighted.
-    """
+    chains: Any  # a `Chain` whose arrays have a leading problem axis
 
-    def __init__(self, chains, ends=None):
-        self.chains, self.ends = chains, ends
-        self.num_problems, self.num_steps = chains.log_g.shape[0], chains.log_g.shape[1] - 1
-        if ends is not None:
-            self.done = lambda state: state["t"][:, 0] >= jnp.asarray(ends)
+    @property
+    def num_problems(self):
+        return self.chains.log_g.shape[0]
+
+    @property
+    def num_steps(self):
+        return self.chains.log_g.shape[1] - 1
 
     def init(self, key, n):
         x, log_g = jax.vmap(lambda c, k: c.init(k, n))(self.chains, key)
@@ -130,10 +129,24 @@ class Problems(smcgen.FeynmanKac):
 
     def step(self, key, t, state):
         x, log_g = jax.vmap(lambda c, k, x: c.step(k, t, x))(self.chains, key, state["x"])
-        if self.ends is not None:
-            over = (t > jnp.asarray(self.ends))[:, None]
-            x, log_g = jnp.where(over, state["x"], x), jnp.where(over, 0.0, log_g)
         return {"x": x, "t": state["t"] + 1}, log_g
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EndingProblems(Problems):
+    """The same; problem b ends after step `ends[b]`, and stays as it is."""
+
+    ends: Any
+
+    def done(self, state):
+        return state["t"][:, 0] >= self.ends
+
+    def step(self, key, t, state):
+        new, log_g = super().step(key, t, state)
+        over = (t > self.ends)[:, None]
+        stay = lambda old, new: jnp.where(over, old, new)
+        return jax.tree.map(stay, state, new), jnp.where(over, 0.0, log_g)
 
 
 def stack(chains):

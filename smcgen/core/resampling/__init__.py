@@ -9,6 +9,18 @@ from smcgen.core.resampling.stratified import Stratified as Stratified
 from smcgen.core.resampling.systematic import Systematic as Systematic
 from smcgen.errors import InvalidArgument, UnknownName
 
+__all__ = [
+    "SCHEMES",
+    "SSP",
+    "Killing",
+    "Multinomial",
+    "Resampling",
+    "Residual",
+    "Stratified",
+    "Systematic",
+    "resolve",
+]
+
 SCHEMES: dict[str, Resampling] = {
     "multinomial": Multinomial(),
     "stratified": Stratified(),

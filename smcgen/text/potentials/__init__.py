@@ -1,0 +1,1 @@
+"""Potentials of a text: their algebra, and rewards made twists (`Tilt`)."""

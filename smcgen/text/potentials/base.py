@@ -51,7 +51,7 @@ class Potential(ABC):
 
         return Product((as_potential(other), self))
 
-    def __pow__(self, strength: float) -> "Potential":
+    def __pow__(self, strength: Any) -> "Potential":
         if isinstance(strength, bool) or not isinstance(strength, int | float):
             raise InvalidArgument("strength", strength, "a number")
         if not np.isfinite(strength):

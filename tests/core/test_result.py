@@ -1,0 +1,216 @@
+"""What a result says: ancestry, trajectories, expectations, samples, and how it is shown."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import smcgen
+from smcgen.core.result import SMCResult
+from smcgen.errors import InvalidArgument, UnknownName
+from tests.core.models import Host, Problems, chain, gaussian, stack
+from tests.laws import assert_law
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+CHAINS = [chain(0, steps=4, spread=2.0), chain(1, steps=4, spread=2.0)]
+
+
+@pytest.fixture(scope="module")
+def run():
+    return smcgen.smc(gaussian(y=(0.5, 1.5, -2.3, 0.4)), 1, 9, ess_threshold=1, keep="particles")
+
+
+@pytest.fixture(scope="module")
+def problems_run():
+    return smcgen.smc(Problems(stack(CHAINS)), 1, 7, ess_threshold=0.95, keep="particles")
+
+
+def lineage(ancestors, i):
+    """Indices at times 0..T of final particle i's ancestors, one at a time."""
+    path = [i]
+    for a in reversed(np.asarray(ancestors)):
+        path.append(int(a[path[-1]]))
+    return path[::-1]
+
+
+def test_ancestry_founders_and_trajectories(run):
+    ancestry, paths = np.asarray(run.ancestry()), np.asarray(run.trajectories())
+    history = np.asarray(run.history)
+    assert history.shape == (4, 9)
+    for i in range(9):
+        expected = lineage(run.ancestors, i)
+        np.testing.assert_array_equal(ancestry[:, i], expected)
+        np.testing.assert_array_equal(paths[:, i], history[np.arange(4), expected])
+        assert run.founders[i] == expected[0]
+    np.testing.assert_array_equal(paths[-1], run.particles)
+    assert run.unique_founders == len(set(np.asarray(run.founders).tolist()))
+
+
+def test_ancestry_with_problems(problems_run):
+    run = problems_run
+    ancestry, paths = np.asarray(run.ancestry()), np.asarray(run.trajectories()["x"])
+    history = np.asarray(run.history["x"])
+    assert ancestry.shape == paths.shape == (5, 2, 7)
+    for b in range(2):
+        for i in range(7):
+            expected = lineage(np.asarray(run.ancestors)[:, b], i)
+            np.testing.assert_array_equal(ancestry[:, b, i], expected)
+            np.testing.assert_array_equal(paths[:, b, i], history[np.arange(5), b, expected])
+            assert run.founders[b, i] == expected[0]
+    unique = [len(set(row)) for row in np.asarray(run.founders).tolist()]
+    np.testing.assert_array_equal(run.unique_founders, unique)
+
+
+def test_trajectories_of_a_host_model_are_the_same(run):
+    host = Host(gaussian(y=(0.5, 1.5, -2.3, 0.4)))
+    same = smcgen.smc(host, 1, 9, ess_threshold=1, keep="particles")
+    assert isinstance(same.history, list)
+    np.testing.assert_allclose(same.trajectories(), run.trajectories(), rtol=1e-5)
+
+
+def test_lineages_that_end_carry_no_weight_away(run):
+    """The founder's label travels with the state: `take` and ancestors speak of the same particles."""
+
+    class Labelled(smcgen.FeynmanKac):
+        num_steps = 6
+
+        def init(self, key, n):
+            return jnp.arange(n), jax.random.normal(key, (n,))
+
+        def step(self, key, t, label):
+            return label, 2 * jax.random.normal(key, label.shape)
+
+    for threshold in (0.0, 0.5, 1.0):
+        labels = smcgen.smc(Labelled(), 0, 20, ess_threshold=threshold)
+        np.testing.assert_array_equal(labels.particles, labels.founders)
+
+
+def test_expectation(run, problems_run):
+    w, x = np.exp(np.asarray(run.log_weights, np.float64)), np.asarray(run.particles, np.float64)
+    np.testing.assert_allclose(run.expectation(), w @ x, rtol=1e-5)
+    np.testing.assert_allclose(run.expectation(lambda x: x > 0), w @ (x > 0), rtol=1e-5)
+    both = run.expectation(lambda x: {"m": x, "outer": x[:, None, None] * jnp.ones((2, 3))})
+    np.testing.assert_allclose(both["outer"], np.full((2, 3), w @ x), rtol=1e-5)
+    several = problems_run.expectation(lambda state: state["x"])
+    w = np.exp(np.asarray(problems_run.log_weights))
+    np.testing.assert_allclose(several, (w * np.asarray(problems_run.particles["x"])).sum(1), rtol=1e-5)
+
+
+def test_expectation_ignores_values_of_weight_zero(run):
+    log_weights = jnp.log(jnp.asarray([0.25, 0.0, 0.75]))
+    odd = run.replace(particles=jnp.asarray([1.0, jnp.nan, 3.0]), log_weights=log_weights)
+    np.testing.assert_allclose(odd.expectation(), 2.5, rtol=1e-6)
+
+
+def test_sample_draws_by_weight(problems_run):
+    index = np.asarray(problems_run.sample(3, 20_000))
+    assert index.shape == (2, 20_000)
+    for b in range(2):
+        counts = np.bincount(index[b], minlength=7)
+        assert_law(counts, np.exp(np.asarray(problems_run.log_weights[b], np.float64)), f"problem {b}")
+    # the draws of two problems are independent, and another seed gives other draws
+    assert (index[0] != index[1]).any()
+    np.testing.assert_array_equal(problems_run.sample(jax.random.key(3), 20_000), index)
+    assert (np.asarray(problems_run.sample(4, 20_000)) != index).any()
+
+
+def test_sample_is_exact_among_many_particles(run):
+    """float32 Gumbels of a million particles tie, and ties favour the first."""
+    n = 10**6
+    many = run.replace(log_weights=jnp.full(n, -jnp.log(n)))
+    index = np.asarray(many.sample(0, 200_000))
+    assert_law(np.bincount(index * 20 // n, minlength=20), np.full(20, 1 / 20))
+
+
+def test_sample_never_draws_a_weight_of_zero(run):
+    lw = jnp.full(9, -jnp.inf).at[4].set(0.0)
+    np.testing.assert_array_equal(run.replace(log_weights=lw).sample(0, 50), 4)
+    with pytest.raises(InvalidArgument, match="num=0"):
+        run.sample(0, 0)
+
+
+def test_keep():
+    model = gaussian()
+    kept = {k: smcgen.smc(model, 0, 8, keep=k) for k in ("summary", "ancestors", "particles")}
+    assert kept["summary"].ancestors is None
+    assert kept["summary"].history is kept["ancestors"].history is None
+    for run in kept.values():  # what is kept does not change what happens
+        np.testing.assert_array_equal(run.particles, kept["particles"].particles)
+        np.testing.assert_array_equal(run.founders, kept["particles"].founders)
+    with pytest.raises(InvalidArgument, match="keep='summary'"):
+        kept["summary"].ancestry()
+    with pytest.raises(InvalidArgument, match="keep='ancestors'"):
+        kept["ancestors"].trajectories()
+
+
+def test_keep_is_checked(unchecked):
+    with pytest.raises(UnknownName, match="'ancestors', 'particles', 'summary'"):
+        smcgen.smc(gaussian(), 0, 8, keep="everything")
+
+
+def test_a_model_says_what_is_kept_and_shown():
+    class Shown(type(gaussian())):
+        def record(self, x):
+            return {"twice": 2 * x}
+
+        def particles(self, x):
+            return -x
+
+    model = gaussian()
+    jax.tree_util.register_dataclass(Shown, ["a", "q", "r", "y"], [])
+    run = smcgen.smc(Shown(model.a, model.q, model.r, model.y), 0, 8, keep="particles")
+    np.testing.assert_allclose(run.history["twice"][-1], -2 * run.particles, rtol=1e-6)
+
+
+def test_data_that_is_named_like_a_capability_is_data():
+    class Named(smcgen.FeynmanKac):
+        num_steps, cost, record, particles, done, close = 1, 3.0, None, 100, False, "no"
+
+        def init(self, key, n):
+            return jnp.zeros(n), jnp.zeros(n)
+
+        def step(self, key, t, x):
+            return x, jnp.zeros(x.shape)
+
+    for model in (Named(), Host(Named())):
+        assert smcgen.smc(model, 0, 4, keep="particles").ok
+
+
+def test_repr(run, problems_run):
+    assert "n_particles=9, num_steps=3" in repr(run)
+    assert "status=OK" in repr(run)
+    assert "log_evidence=[" in repr(problems_run)
+    shown = []
+
+    def traced(key):
+        inner = smcgen.smc(gaussian(), key, 5)
+        shown.append(repr(inner))
+        return inner.log_evidence
+
+    jax.eval_shape(traced, jax.random.key(0))
+    assert shown == ["SMCResult(traced, n_particles=5, num_steps=3)"]
+
+
+def test_a_result_is_a_pytree(run):
+    """It can be returned from jit, passed to jit (cost included), and rebuilt from its leaves."""
+    leaves, structure = jax.tree.flatten(run)
+    again = jax.tree.unflatten(structure, leaves)
+    assert isinstance(again, SMCResult)
+    assert again.cost == run.cost
+    mean = jax.jit(lambda r: r.expectation())(run)
+    np.testing.assert_allclose(mean, run.expectation(), rtol=1e-6)
+    twice = jax.tree.map(lambda *x: np.stack(x), run, run)
+    assert twice.log_weights.shape == (2, 9)
+
+
+def test_cost(run):
+    assert run.cost.nfe == 9 * 4
+    assert run.cost.seconds > 0
+    watched = smcgen.smc(gaussian(), 0, 9, callback=lambda progress: None)
+    assert watched.cost.nfe == 9 * 4
+
+
+def test_stderr_of_an_even_population_is_zero_and_of_one_founder_one(run):
+    base = run.replace(log_weights=jnp.full(9, -jnp.log(9.0)), resampled=np.zeros(3, bool))
+    np.testing.assert_allclose(base.replace(founders=jnp.arange(9)).log_evidence_stderr, 0, atol=1e-3)
+    np.testing.assert_allclose(base.replace(founders=jnp.zeros(9, int)).log_evidence_stderr, 1)
