@@ -57,19 +57,30 @@ def _shrink(model: LlamaForTokenClassification, layers: int, factor: float = 0.1
         writer.weight.mul_(factor)
 
 
+def read(
+    model: LlamaForTokenClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: list[tuple[str, str, bool]],
+    grade: Grader,
+) -> list[tuple[list[float], list[bool]]]:
+    """Logits and labels at the step ends of each (prompt, text, ended) row."""
+    pairs = []
+    for row, logits in zip(rows, step_logits(model, tokenizer, rows), strict=True):
+        # A text that stops right after a newline has a step end without a line: wrong.
+        pairs.append((logits, [*grade(row[0], row[1]), False][: len(logits)]))
+    return pairs
+
+
 def measure(
     model: LlamaForTokenClassification,
     tokenizer: PreTrainedTokenizerFast,
     rows: list[tuple[str, str, bool]],
     grade: Grader,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels at every step end of (prompt, text, ended) rows."""
-    logits, labels = [], []
-    for row, read in zip(rows, step_logits(model, tokenizer, rows), strict=True):
-        logits += read
-        # A text that stops right after a newline has a step end without a line: wrong.
-        labels += [*grade(row[0], row[1]), False][: len(read)]
-    return np.array(logits), np.array(labels, dtype=bool)
+    """Logits and labels at every step end of all rows, in one array each."""
+    pairs = read(model, tokenizer, rows, grade)
+    logits = [logit for found, _ in pairs for logit in found]
+    return np.array(logits), np.array([good for _, found in pairs for good in found], dtype=bool)
 
 
 def calibrate(model: LlamaForTokenClassification, logits: np.ndarray, labels: np.ndarray) -> None:

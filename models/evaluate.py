@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForTokenClassific
 from models import countdown, tape
 from models._common import start
 from models._metrics import auc, ece
-from models._reward import measure
+from models._reward import read
 from models._sample import sample
 from models._task import COUNTDOWN, TAPE, Task
 
@@ -73,18 +73,20 @@ def _first_failures(grades: list[bool]) -> list[bool]:
 
 
 def reward_metrics(task: Task, folder: Path, texts: dict[str, Rows]) -> Metrics:
-    """AUC and calibration over the step ends of each group, and of finished texts alone."""
+    """AUC and calibration over the step ends of each group, and AUC over finished texts alone."""
     model = LlamaForTokenClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     metrics = {}
-    groups = {"mixed": [row for rows in texts.values() for row in rows], **texts}
-    for label, rows in groups.items() if len(texts) > 1 else texts.items():
-        logits, labels = measure(model, tokenizer, rows, task.grade)
+    mixed = {"mixed": [row for rows in texts.values() for row in rows]}
+    groups = mixed | texts if len(texts) > 1 else texts
+    for label, rows in groups.items():
+        pairs = read(model, tokenizer, rows, task.grade)
+        logits = np.concatenate([found for found, _ in pairs])
+        labels = np.concatenate([found for _, found in pairs])
         metrics[f"prefix AUC, {label}"] = auc(logits, labels)
         metrics[f"prefix ECE, {label}"] = ece(expit(logits), labels)
-        finals = [measure(model, tokenizer, [row], task.grade) for row in rows[:400]]
-        last = [(lo[-1], la[-1]) for lo, la in finals if len(lo)]
-        metrics[f"final AUC, {label}"] = auc(*zip(*last, strict=True))
+        ends = [(found[-1], good[-1]) for found, good in pairs if found]
+        metrics[f"finished text AUC, {label}"] = auc(*zip(*ends, strict=True))
     return metrics
 
 

@@ -51,18 +51,26 @@ def _contents(leaf: Any) -> Any:
     return hashlib.blake2b(np.ascontiguousarray(leaf)).digest()
 
 
+def _node_types(structure: Any) -> tuple:
+    # JAX 0.10 calls the structures of two dataclasses equal if they have as many fields
+    data = structure.node_data()
+    return (data and data[0], *map(_node_types, structure.children()))
+
+
 class Program:
     """The static part of a model; `split` gives it with the arrays that complete it."""
 
     def __init__(self, structure: Any, rest: tuple[tuple[int, Any], ...]):
         self._structure, self._rest = structure, rest
+        self._types = None if isinstance(structure, Frozen) else _node_types(structure)
 
     def __hash__(self) -> int:
-        return hash((self._structure, self._rest))
+        return hash((self._structure, self._types, self._rest))
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Program)
+            and self._types == other._types
             and self._structure == other._structure
             and self._rest == other._rest
         )

@@ -131,7 +131,7 @@ class SMCResult:
     def unique_founders(self) -> Int[np.ndarray, "*p"]:
         """How many particles of time 0 have descendants at the end."""
         founders = np.sort(np.asarray(self.founders), axis=-1)
-        return 1 + (np.diff(founders, axis=-1) > 0).sum(-1)
+        return np.asarray(1 + (np.diff(founders, axis=-1) > 0).sum(-1))
 
     @property
     def log_evidence_stderr(self) -> Float[np.ndarray, "*p"]:
@@ -142,7 +142,7 @@ class SMCResult:
         multinomial resampling, an overestimate for the others, and of no use once a single
         founder is left (then it is 1). It can be negative by chance; the error is then given as 0.
         """
-        return np.sqrt(np.clip(self._relative_variance(), 0, None))
+        return np.asarray(np.sqrt(np.clip(self._relative_variance(), 0, None)))
 
     def _relative_variance(self) -> Float[np.ndarray, "*p"]:
         n = self.n_particles

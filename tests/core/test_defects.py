@@ -7,7 +7,6 @@ import pytest
 
 import smcgen
 from smcgen import Status
-from smcgen.core.resampling import SCHEMES
 from tests.core.models import Host
 from tests.laws import assert_unbiased
 
@@ -33,30 +32,34 @@ def test_noise_of_different_steps_is_different():
     noise = np.asarray(smcgen.smc(Noise(), 0, 4000, ess_threshold=0).particles)
     for s in range(4):
         for t in range(s):
-            assert not np.isin(noise[:, s], noise[:, t]).any()
+            # by chance a few float32 draws in millions of pairs are equal
+            assert np.isin(noise[:, s], noise[:, t]).mean() < 0.01
             assert_unbiased(noise[:, s] * noise[:, t], 0.0, f"noise of steps {t} and {s}")
 
 
-def spy_on_keys(monkeypatch, problems=None):
+def spy_on_keys(problems):
     """All key data that a run uses: in `init`, in every `step`, in every resampling."""
     used = []
-    see = lambda key: [used.append(tuple(k)) for k in np.reshape(jax.random.key_data(key), (-1, 2))]
+
+    def see(data):
+        used.extend(map(tuple, np.reshape(data, (-1, 2)).tolist()))
+
 
     class Spy:
         num_steps, num_problems, traceable = 5, problems, False
 
         def init(self, key, n):
-            see(key)
+            see(jax.random.key_data(key))
             shape = (n,) if problems is None else (problems, n)
             return np.zeros(shape), np.zeros(shape)
 
         def step(self, key, t, state):
-            see(key)
+            see(jax.random.key_data(key))
             return state, np.zeros(state.shape)
 
     class Scheme:
         def __call__(self, key, log_weights):
-            jax.debug.callback(lambda data: used.append(tuple(data)), jax.random.key_data(key))
+            jax.debug.callback(see, jax.random.key_data(key))
             return jnp.arange(len(log_weights), dtype=jnp.int32)
 
     smcgen.smc(Spy(), 3, 4, resampling=Scheme(), ess_threshold=1)
@@ -65,9 +68,9 @@ def spy_on_keys(monkeypatch, problems=None):
 
 
 @pytest.mark.parametrize("problems", [None, 3])
-def test_no_key_is_used_twice(problems, monkeypatch):
+def test_no_key_is_used_twice(problems):
     """Across time, resampling and propagation, and problems."""
-    used = spy_on_keys(monkeypatch, problems)
+    used = spy_on_keys(problems)
     assert len(used) == (problems or 1) * (1 + 5 + 5)
     assert len(set(used)) == len(used)
 
@@ -108,17 +111,17 @@ def test_a_skipped_resampling_keeps_the_weights():
     reward = lambda x: 2 * jnp.tanh(x - 1)
 
     class Denoise(smcgen.FeynmanKac):
-        """x_t = sum of t + 1 terms of variance 1/4; twisted by the reward of the partial sum."""
+        """x_t = sum of t + 1 terms of variance 1/4; guided by the reward of the partial sum."""
 
         num_steps = 3
 
         def init(self, key, n):
             x = 0.5 * jax.random.normal(key, (n,))
-            return x, 2 * reward(x)
+            return x, reward(x)
 
         def step(self, key, t, x):
             new = x + 0.5 * jax.random.normal(key, x.shape)
-            return new, 2 * (reward(new) - reward(x))
+            return new, jnp.where(t == 3, 2.0, 1.0) * reward(new) - reward(x)
 
     grid = np.linspace(-8, 8, 4001)
     density = np.exp(-(grid**2) / 2 + 4 * np.tanh(grid - 1))
@@ -140,7 +143,7 @@ def test_a_skipped_resampling_keeps_the_weights():
     assert_unbiased(z * ((w * (x - mean) ** 2).sum(1) - spread**2), 0.0, "variance")
 
 
-@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+@pytest.mark.parametrize("scheme", ["multinomial", "systematic"])
 def test_nan_and_all_zero_are_never_hidden(scheme):
     """NaN is not a potential of zero; no weight at all is not ancestor 0."""
 
@@ -181,7 +184,7 @@ def test_a_particle_of_weight_zero_has_no_descendants():
         def step(self, key, t, i):
             return i, jnp.zeros(i.shape)
 
-    for scheme in sorted(SCHEMES):
+    for scheme in ("multinomial", "systematic"):
         run = smcgen.smc(Half(), 1, 9, resampling=scheme, ess_threshold=1)
         assert (np.asarray(run.particles) % 2 == 1).all(), scheme
         assert (np.asarray(run.founders) % 2 == 1).all(), scheme

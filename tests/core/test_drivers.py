@@ -173,6 +173,27 @@ def test_new_parameter_values_of_a_pytree_do_not_recompile(traces):
     assert len(traces) == 2
 
 
+def test_two_classes_with_as_many_fields_are_two_programs():
+    """Their tree structures compare equal in some versions of JAX."""
+
+    @jax.tree_util.register_dataclass
+    @dataclass(frozen=True)
+    class Other(smcgen.FeynmanKac):
+        level: Any
+        num_steps = 1
+
+        def init(self, key, n):
+            return jnp.zeros(n), jnp.full(n, self.level)
+
+        def step(self, key, t, x):
+            return x, jnp.zeros(x.shape)
+
+    assert smcgen.smc(Counted(1.0), 0, 4).num_steps == 2
+    other = smcgen.smc(Other(1.0), 0, 4)
+    assert other.num_steps == 1
+    np.testing.assert_allclose(other.log_evidence, 1.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{}, {"callback": lambda progress: None}], ids=["traced", "host"])
 def test_a_changed_attribute_is_not_stale(options, traces):
     """Also one that is changed in place: an array written to, an entry of a dictionary."""

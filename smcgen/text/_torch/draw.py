@@ -84,7 +84,7 @@ def draw(log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> In
     mass = q.sum(-1, dtype=torch.float64)
     below = mass.cumsum(-1)
     block = _invert(mass, uniforms[:, None], below)
-    inside = q.gather(1, block[:, :, None].expand(-1, -1, _BLOCK))[:, 0].double()
+    inside = q[torch.arange(m, device=q.device), block[:, 0]].double()
     before = below.gather(1, block) - mass.gather(1, block)
     rest = (uniforms[:, None] * below[:, -1:] - before).clamp_min(0) / inside.sum(-1, keepdim=True)
     return (block * _BLOCK + _invert(inside, rest, None))[:, 0]

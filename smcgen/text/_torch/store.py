@@ -101,7 +101,8 @@ class Store:
         index = torch.from_numpy(np.stack([into, of])).to(self._device, non_blocking=True)
         for pair in self.layers:
             for x in pair:
-                x[index[0], :, :used] = x[index[1], :, :used]
+                part = x[:, :, :used]
+                part.index_copy_(0, index[0], part.index_select(0, index[1]))
 
     def front(self, ids: Int[np.ndarray, " m"]) -> None:
         """Move these ids to the first `m` physical rows, so that a forward pass reads a view.
