@@ -86,7 +86,9 @@ def _info(arrays: dict[str, np.ndarray], structure: Any) -> Info:
 
 def _fingerprint(model: Any) -> str:
     digest = hashlib.sha256(f"{type(model).__qualname__} {model.num_steps}".encode())
-    for leaf in jax.tree.leaves((model, getattr(model, "__dict__", {}))):
+    leaves, structure = jax.tree.flatten((model, getattr(model, "__dict__", {})))
+    digest.update(_text(structure).encode())
+    for leaf in leaves:
         digest.update(np.asarray(leaf).tobytes() if hasattr(leaf, "dtype") else _text(leaf).encode())
     return digest.hexdigest()
 

@@ -29,7 +29,8 @@ class Frozen:
     def __init__(self, value: Any):
         self.value = value
         # containers are looked into; references are held, so no id is reused while this key lives
-        leaves, self._structure = jax.tree.flatten(getattr(value, "__dict__", {}))
+        leaves, structure = jax.tree.flatten(getattr(value, "__dict__", {}))
+        self._structure = (_node_types(structure), structure)
         self._leaves = [(x, _contents(x)) for x in leaves]
 
     def __hash__(self) -> int:

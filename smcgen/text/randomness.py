@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int64
 
-BLOCK = 32  # token positions drawn per call: one dispatch serves many tokens
+FIRST, BLOCK = 4, 32  # token positions drawn per dispatch: few for steps of a token, then many
 
 
-@partial(jax.jit, static_argnames=("n",))
-def _bits(keys: jax.Array, block: jax.Array, n: int) -> jax.Array:
-    draw = lambda key: jax.random.bits(jax.random.fold_in(key, block), (n, BLOCK, 2), jnp.uint32)
+@partial(jax.jit, static_argnames=("n", "width"))
+def _bits(keys: jax.Array, block: jax.Array, n: int, width: int) -> jax.Array:
+    draw = lambda key: jax.random.bits(jax.random.fold_in(key, block), (n, width, 2), jnp.uint32)
     return jax.vmap(draw)(keys)
 
 
@@ -39,9 +39,13 @@ class StepRandomness:
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
         """One uniform in (0, 1) per row with 53 random bits, for the step's token `position`."""
-        block, offset = divmod(position, BLOCK)
+        block, offset, width = 0, position, FIRST
+        if position >= FIRST:
+            (block, offset), width = divmod(position - FIRST, BLOCK), BLOCK
+            block += 1
         if block not in self._blocks:
-            bits = np.asarray(_bits(self._keys, jnp.uint32(block), self._n)).reshape(-1, BLOCK, 2)
+            drawn = _bits(self._keys, np.uint32(block), self._n, width)
+            bits = np.asarray(drawn).reshape(-1, width, 2)
             high = (bits[..., 0] >> 5).astype(np.float64)
             low = (bits[..., 1] >> 6).astype(np.float64)
             self._blocks[block] = (high * 67108864.0 + low + 0.5) * 2.0**-53

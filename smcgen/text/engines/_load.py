@@ -1,4 +1,4 @@
-"""Models and tokenizers of the `transformers` library, with errors that say what to do."""
+"""A causal language model with its tokenizer: loading, limits and a name for its weights."""
 
 import hashlib
 import json
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from smcgen.errors import InvalidArgument, SmcgenError
+from smcgen.errors import InvalidArgument
+from smcgen.text._torch.load import load_config, load_model, load_tokenizer, source_of
 
 _NO_LIMIT = 1 << 20
-_TOKENIZER_FILES = ("token", "vocab", "spiece", ".model", "merges")
 # what may differ between two loads of the same weights
 _VOLATILE = (
     "_name_or_path",
@@ -32,8 +32,8 @@ def load(
 ) -> tuple[PreTrainedModel, Any]:
     """A model in evaluation mode and its tokenizer, from objects, folders or names."""
     if isinstance(model, str | Path):
-        source = _source("model", model)
-        loaded = _load_model(source, device, dtype, hub, model_kwargs)
+        source = source_of("model", model)
+        loaded = _load_causal(source, device, dtype, hub, model_kwargs)
     elif isinstance(model, PreTrainedModel):
         source, loaded = getattr(model.config, "_name_or_path", "") or None, model
         if device != "auto" or dtype != "auto":
@@ -51,80 +51,20 @@ def load(
             )
         tokenizer = source
     if isinstance(tokenizer, str | Path):
-        tokenizer = _load_tokenizer(_source("tokenizer", tokenizer), hub)
+        tokenizer = load_tokenizer(source_of("tokenizer", tokenizer), **hub)
     return loaded.eval(), tokenizer
 
 
-def _source(name: str, path: str | Path) -> str:
-    """A folder that exists or a name on the hub."""
-    text = str(path)
-    folder = Path(text).expanduser()
-    if folder.exists():
-        return str(folder)
-    # names on the hub are "owner/model" or "model"
-    if isinstance(path, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
-        raise InvalidArgument(name, text, "a folder that exists, or a name on the Hugging Face hub")
-    return text
-
-
-def _load_model(
-    source: str,
-    device: str | torch.device,
-    dtype: str | torch.dtype,
-    hub: dict[str, Any],
-    model_kwargs: dict[str, Any],
+def _load_causal(
+    source: str, device: Any, dtype: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]
 ) -> PreTrainedModel:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto" and torch.device(device).type == "cpu":
-        dtype = torch.float32  # half precision is slow there
-    try:
-        config = AutoConfig.from_pretrained(source, **hub)
-        if type(
-            config
-        ) not in AutoModelForCausalLM._model_mapping and "AutoModelForCausalLM" not in (
-            getattr(config, "auto_map", None) or {}
-        ):
-            raise InvalidArgument(
-                "model", f"{source} ({type(config).__name__})", "a causal language model"
-            )
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **hub, **model_kwargs)
-    except (OSError, ValueError) as error:
-        if isinstance(error, SmcgenError):
-            raise
-        raise SmcgenError(_cannot("model", source, error)) from error
-    if "device_map" in model_kwargs:
-        return loaded
-    torch.nn.Module.to(loaded, device)
-    return loaded
-
-
-def _load_tokenizer(source: str, hub: dict[str, Any]) -> Any:
-    # without files of its own, a tokenizer of the configuration's kind comes back empty, not an error
-    if Path(source).is_dir() and not any(
-        f for f in Path(source).iterdir() if any(w in f.name for w in _TOKENIZER_FILES)
-    ):
-        raise InvalidArgument("tokenizer", source, "a folder with a tokenizer, or pass tokenizer=")
-    try:
-        return AutoTokenizer.from_pretrained(source, **hub)
-    except (OSError, ValueError, TypeError) as error:
-        if Path(source).exists():
-            raise InvalidArgument(
-                "tokenizer",
-                source,
-                f"a folder with a tokenizer, or pass one to tokenizer= ({error})",
-            ) from error
-        raise SmcgenError(_cannot("tokenizer", source, error)) from error
-
-
-def _cannot(what: str, source: str, error: Exception) -> str:
-    where = (
-        f"the folder {source!r} exists but could not be read"
-        if Path(source).exists()
-        else f"{source!r} is not a folder here, and the Hugging Face hub has no such name, could not be "
-        "reached, or is switched off (HF_HUB_OFFLINE)"
-    )
-    return f"cannot load the {what}: {where}: {error}"
+    load_config(source, **hub)  # so that a missing model is an error of ours
+    config = AutoConfig.from_pretrained(source, **hub)
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in AutoModelForCausalLM._model_mapping and not remote:
+        got = f"{source} ({type(config).__name__})"
+        raise InvalidArgument("model", got, "a causal language model")
+    return load_model(AutoModelForCausalLM, source, device, dtype, **hub, **model_kwargs)
 
 
 def longest(model: PreTrainedModel, tokenizer: Any) -> int:

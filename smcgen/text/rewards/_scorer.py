@@ -19,8 +19,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2Model,
@@ -29,6 +27,7 @@ from transformers import (
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from smcgen.errors import InvalidArgument
+from smcgen.text._torch.load import load_config, load_model, load_tokenizer, source_of
 
 if TYPE_CHECKING:
     from smcgen.text.rewards.formats import StepFormat
@@ -85,25 +84,8 @@ def architectures(model: str | Path | PreTrainedModel) -> tuple[list[str], str]:
     """The names of a model's classes, and its own."""
     if isinstance(model, PreTrainedModel):
         return [type(model).__name__], str(model.config._name_or_path)
-    config = config_of(model)
+    config = load_config(source_of("model", model))
     return list(config.get("architectures") or ()), f"{model} {config.get('_name_or_path', '')}"
-
-
-def config_of(path: str | Path) -> dict[str, Any]:
-    """The configuration of a saved model, whatever its class.
-
-    Raises:
-        InvalidArgument: if there is none, with the reason.
-    """
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        allowed = f"a folder or a name on the Hugging Face hub ({reason})"
-        raise InvalidArgument("model", str(path), allowed) from error
-    if not config:
-        raise InvalidArgument("model", str(path), "a folder with a config.json")
-    return config
 
 
 def load_scorer(
@@ -114,15 +96,13 @@ def load_scorer(
     Raises:
         InvalidArgument: if its class is not known and remote code is not trusted.
     """
-    config = config_of(path)
+    source = source_of("model", path)
+    config = load_config(source)
     names = list(config.get("architectures") or ())
     known = next((_OWN[n] for n in names if n in _OWN), None)
     if known is None and form.name == "skywork":
         known = Qwen2ForPrmModel
-    device = pick_device(device)
-    if dtype == "auto" and device == "cpu":
-        dtype = torch.float32  # half precision is slow there
-    kwargs: dict[str, Any] = {"dtype": dtype}
+    options: dict[str, Any] = {}
     classes = " ".join(names)
     if known is not None:
         loader: Any = known
@@ -142,17 +122,9 @@ def load_scorer(
             f"{classes!r} may come with code of its own, which runs if trust_remote_code=True",
         )
     if known is None:
-        kwargs["trust_remote_code"] = trust_remote_code
-    model = loader.from_pretrained(path, **kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    return model.to(device).eval(), tokenizer
-
-
-def pick_device(device: str) -> str:
-    """ "auto" is a GPU if there is one."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        options["trust_remote_code"] = trust_remote_code
+    model = load_model(loader, source, device, dtype, **options)
+    return model, load_tokenizer(source, trust_remote_code=trust_remote_code)
 
 
 def probabilities(

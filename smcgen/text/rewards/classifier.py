@@ -87,20 +87,16 @@ class ClassifierReward(Reward):
                 raise InvalidArgument("tokenizer", None, "a tokenizer, because the model is loaded")
             return self.model.eval(), self.tokenizer
         try:
-            from transformers import AutoModelForSequenceClassification, AutoTokenizer
+            from transformers import AutoModelForSequenceClassification
 
-            from smcgen.text.rewards._scorer import config_of, pick_device
+            from smcgen.text._torch.load import load_model, load_tokenizer, source_of
         except ImportError as error:
             raise MissingExtra("ClassifierReward", "transformers", "text") from error
-        config_of(self.model)
-        trust = self.trust_remote_code
-        model = AutoModelForSequenceClassification.from_pretrained(
-            self.model, dtype=self.dtype, trust_remote_code=trust
-        )
-        tokenizer = self.tokenizer
-        if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=trust)
-        return model.to(pick_device(self.device)).eval(), tokenizer
+        source, hub = source_of("model", self.model), {"trust_remote_code": self.trust_remote_code}
+        loader = AutoModelForSequenceClassification
+        model = load_model(loader, source, self.device, self.dtype, **hub)
+        tokenizer = self.tokenizer if self.tokenizer is not None else load_tokenizer(source, **hub)
+        return model, tokenizer
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

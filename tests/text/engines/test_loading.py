@@ -50,7 +50,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path):
     with pytest.raises(SmcgenError, match="hub"):
         Transformers("nobody/nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SmcgenError, match="could not be read"):
+    with pytest.raises(SmcgenError, match="config.json"):
         Transformers(tmp_path / "empty")
     with pytest.raises(InvalidArgument, match="tokenizer"):
         Transformers(model("qwen2"))

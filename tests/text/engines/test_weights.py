@@ -108,9 +108,9 @@ def test_a_text_without_allowed_tokens_is_dead():
     table = np.full((V, V), 0.0)
     table[3] = -np.inf  # nothing may follow token 3
     meter = Meter()
-    session = small().open([START], 300, Law(Sampling(), (Table(table),)), meter)
-    random = StepRandomness(jax.random.split(jax.random.key(5), 1), 300)
-    got = session.extend(np.arange(300), Step(tokens=4), np.full(300, 9), random)
+    session = small().open([START], 3000, Law(Sampling(), (Table(table),)), meter)
+    random = StepRandomness(jax.random.split(jax.random.key(5), 1), 3000)
+    got = session.extend(np.arange(3000), Step(tokens=4), np.full(3000, 9), random)
     dead = got.finish == Finish.DEAD
     assert dead.any()
     assert not dead.all()
