@@ -13,9 +13,8 @@ from models._task import Task
 
 IGNORE = -100
 Example = tuple[list[int], ...]
-"""Token ids; the right next token after each; the step label (1 good so far) at step ends; and, in
-a text whose every character can be judged, whether it fits what its line began with, and
-whether all characters so far are those of the right text."""
+"""Token ids; the right next token after each; the step label (1 good so far) at step ends; whether
+each character is the right one; and, if the task can tell, whether all characters so far are."""
 
 
 def example(
@@ -31,10 +30,10 @@ def example(
     for end, good in zip(ends, task.grade(prompt, text), strict=False):
         labels[end] = int(good)
     fits, so_far = [IGNORE] * len(ids), [IGNORE] * len(ids)
-    if task.every_character:
-        for at in range(head, len(ids)):
-            known = nexts[at - 1] != IGNORE
-            fits[at] = int(nexts[at - 1] == ids[at]) if known else IGNORE
+    for at in range(head, len(ids)):
+        known = nexts[at - 1] != IGNORE
+        fits[at] = int(nexts[at - 1] == ids[at]) if known else IGNORE
+        if task.every_character:
             so_far[at] = int(known and fits[at] and (at == head or so_far[at - 1]))
     return ids, nexts, labels, fits, so_far
 

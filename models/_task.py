@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from models import countdown, tape
+from models import _countdown_training, countdown, tape
 
 Pairs = list[tuple[str, str]]
 """(prompt, text) pairs."""
@@ -76,7 +76,7 @@ def _countdown_worked(rng: np.random.Generator, rows: int, slips: float) -> Iter
         for prompt, text in islice(problems, rows):
             if slips and rng.random() < 0.5:
                 walk = countdown.random_walk(rng, countdown.parse(prompt)[0])
-                text = countdown.slip(rng, walk[0] if walk else text, slips)
+                text = _countdown_training.slip(rng, walk[0] if walk else text, slips)
             made.append((prompt, text))
         yield made
 
@@ -98,6 +98,6 @@ COUNTDOWN = Task(
     worked=_countdown_worked,
     grade=countdown.grade,
     is_right=countdown.is_right,
-    continuations=countdown.continuations,
+    continuations=_countdown_training.continuations,
     every_character=False,
 )

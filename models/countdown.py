@@ -28,7 +28,6 @@ ALPHABET = "0123456789+-*=:,;NT \n"
 HELD_OUT = Path(__file__).parent / "data" / "countdown.jsonl"
 N_NUMBERS = 4
 LARGEST = 99
-END = "<eos>"
 _PROMPT = re.compile(r"N:(\d+(?:,\d+)*) T:(\d+)\n")
 _LINE = re.compile(r"(\d+)([+*-])(\d+)=(\d+);(\d+(?:,\d+)*)")
 
@@ -135,23 +134,6 @@ def is_right(prompt: str, text: str) -> bool:
     """A complete text: valid lines down to one number, which is the target."""
     lines = len(parse(prompt)[0]) - 1
     return text.count("\n") == lines - 1 and not text.endswith("\n") and grade(prompt, text)[-1]
-
-
-def continuations(prompt: str, text: str) -> list[str | None]:
-    """The text itself where it is a solution; elsewhere no one continuation is right."""
-    known = is_right(prompt, text)
-    return [char if known else None for char in [*text, END]]
-
-
-def slip(rng: np.random.Generator, text: str, p_error: float) -> str:
-    """Change one digit of each line with ``p_error``; the lines after it are left as they were."""
-    lines = text.split("\n")
-    for index, line in enumerate(lines):
-        if rng.random() < p_error:
-            at = int(rng.choice([i for i, char in enumerate(line) if char.isdigit()]))
-            digit = (int(line[at]) + int(rng.integers(1, 10))) % 10
-            lines[index] = line[:at] + str(digit) + line[at + 1 :]
-    return "\n".join(lines)
 
 
 def random_walk(rng: np.random.Generator, numbers: tuple[int, ...]) -> tuple[str, int] | None:

@@ -62,8 +62,11 @@ def policy_metrics(task: Task, folder: Path, texts: dict[str, Rows], seed: int) 
         metrics[f"pass@1 greedy, {label}"] = float(
             np.mean([task.is_right(p, t) for p, t, _ in greedy])
         )
+        if task is COUNTDOWN:
+            valid = [all(countdown.valid_lines(p, t)) for p, t, _ in rows]
+            metrics[f"all lines valid, {label}"] = float(np.mean(valid))
         tries = [g for p, t, _ in rows for g in _first_failures(task.grade(p, t))]
-        metrics[f"line accuracy sampled, {label}"] = float(np.mean(tries))
+        metrics[f"good lines sampled, {label}"] = float(np.mean(tries))
     return metrics
 
 

@@ -160,7 +160,7 @@ class _HostRun:
             if driver.carry is None:
                 raise
             result = self._so_far(driver)
-            running = np.asarray(result.status) == Status.OK
+            running = np.asarray(body.active(model, driver.carry))  # a finished problem is whole
             result = result.replace(status=np.where(running, Status.INTERRUPTED, result.status))
             if on_error == "return":
                 return result

@@ -86,7 +86,9 @@ class TextModel(FeynmanKac[TextState]):
         longest = max(len(p.ids) for p in self.prompts)
         if longest >= self.engine.max_length:
             raise InvalidArgument(
-                "prompt", f"{longest} tokens", f"fewer than the engine's max_length, {self.engine.max_length}"
+                "prompt",
+                f"{longest} tokens",
+                f"fewer than the engine's max_length, {self.engine.max_length}",
             )
 
     @cached_property
@@ -128,7 +130,12 @@ class TextModel(FeynmanKac[TextState]):
         return state, self._per_problem(np.zeros(rows))
 
     def _opened(
-        self, texts: Texts, log_base: np.ndarray, log_psi: np.ndarray, meter: Meter, resume: bool = False
+        self,
+        texts: Texts,
+        log_base: np.ndarray,
+        log_psi: np.ndarray,
+        meter: Meter,
+        resume: bool = False,
     ) -> TextState:
         """A state with fresh sessions for these texts."""
         completions = [texts.tokens(r) for r in range(len(texts))] if resume else None
@@ -149,7 +156,9 @@ class TextModel(FeynmanKac[TextState]):
         log_g[rows] = new.log_base + new.log_factor - new.log_proposal
         alive = rows[(new.finish != Finish.DEAD) & (log_g[rows] > -np.inf)]
         if len(alive):
-            log_psi[alive] = sum((w.log_psi(texts, alive) for w in state.twists), np.zeros(len(alive)))
+            log_psi[alive] = sum(
+                (w.log_psi(texts, alive) for w in state.twists), np.zeros(len(alive))
+            )
             # a particle of weight zero stays so: -inf - (-inf) would be NaN
             impossible = state.log_psi[alive] == -np.inf
             with np.errstate(invalid="ignore"):

@@ -43,7 +43,9 @@ def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
     if isinstance(prompt[0], Mapping):
         messages = cast("tuple[ChatMessage, ...]", tuple(prompt))
         if not getattr(tokenizer, "chat_template", None):
-            raise InvalidArgument("prompt", prompt, "text or ids: the tokenizer has no chat template")
+            raise InvalidArgument(
+                "prompt", prompt, "text or ids: the tokenizer has no chat template"
+            )
         ids = tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, return_dict=False
         )

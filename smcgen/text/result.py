@@ -72,7 +72,9 @@ class SteerResult:
     @property
     def best_index(self) -> int:
         """Index of `best`. Only texts of positive weight that ended by themselves compete, if any did."""
-        scores = np.log(np.maximum(self.weights, 1e-300)) if np.isnan(self.scores).all() else self.scores
+        scores = (
+            np.log(np.maximum(self.weights, 1e-300)) if np.isnan(self.scores).all() else self.scores
+        )
         candidates = (self.weights > 0) & (self.finish == Finish.EOS)
         if not candidates.any():
             candidates = self.weights > 0 if (self.weights > 0).any() else np.ones_like(candidates)
@@ -84,7 +86,9 @@ class SteerResult:
         drawn = [self.texts[i] for i in index]
         return drawn[0] if num is None else drawn
 
-    def answers(self, extract: str | Extract | None = None, weighted: bool = True) -> AnswerPosterior:
+    def answers(
+        self, extract: str | Extract | None = None, weighted: bool = True
+    ) -> AnswerPosterior:
         """Posterior over what the texts answer.
 
         Args:
@@ -92,7 +96,9 @@ class SteerResult:
                 default: what `steer(answer=...)` was given.
             weighted: by particle weight, or every text once (a majority vote).
         """
-        of = as_extractor(extract) if extract is not None else self.extract or as_extractor("number")
+        of = (
+            as_extractor(extract) if extract is not None else self.extract or as_extractor("number")
+        )
         weights = self.weights if weighted else np.ones(len(self.texts))
         return AnswerPosterior([of(text) for text in self.texts], weights)
 
@@ -129,7 +135,14 @@ def problem_result(result: SMCResult, index: int | None) -> SMCResult:
     """One problem of a run with a problem axis (all of it if `index` is None)."""
     if index is None:
         return result
-    per_problem = ("log_evidence", "log_weights", "founders", "status", "status_step", "status_particle")
+    per_problem = (
+        "log_evidence",
+        "log_weights",
+        "founders",
+        "status",
+        "status_step",
+        "status_particle",
+    )
     over_time = ("ess", "log_evidence_increments", "resampled", "ancestors")
     changes = {name: getattr(result, name)[index] for name in per_problem}
     changes |= {name: getattr(result, name)[:, index] for name in over_time}

@@ -40,7 +40,9 @@ def steered(
         changes = {"twist": twist, "scale": scale}
         potential = replace(potential, **{k: v for k, v in changes.items() if v is not None})
     elif twist is not None or scale is not None:
-        raise InvalidArgument("twist", twist, "None for a product of potentials; use Tilt(...) inside it")
+        raise InvalidArgument(
+            "twist", twist, "None for a product of potentials; use Tilt(...) inside it"
+        )
     return potential if strength == 1 else potential**strength
 
 

@@ -44,7 +44,9 @@ def as_step(step: "Step | str | int | Callable[[str], bool] | Sequence[str]") ->
     if isinstance(step, Step):
         return step
     if isinstance(step, bool):
-        raise InvalidArgument("step", step, "a delimiter, a number of tokens, a function, or a Step")
+        raise InvalidArgument(
+            "step", step, "a delimiter, a number of tokens, a function, or a Step"
+        )
     if isinstance(step, int):
         return Step(tokens=step)
     if isinstance(step, str):

@@ -122,7 +122,9 @@ def test_a_changed_attribute_of_a_plain_object_is_refused(tmp_path):
         smcgen.smc(Walk(2.0), 3, checkpoint=tmp_path / "run", **OPTIONS)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut off"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut off"]
+)
 def test_a_corrupt_file(content, written):
     written.write_bytes(written.read_bytes()[:-7] if content is None else content)
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -206,11 +208,13 @@ padding = [object() for _ in range(len(sys.argv[2]) * 1000)]
 run = smcgen.smc(Model(), 0, 4, checkpoint=sys.argv[1], callback=stop, on_error="return")
 print(run.num_steps)
 """
-    run = lambda word: subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run"), word],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    run = lambda word: (
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "run"), word],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
     assert run("stop") == "1\n"
     assert run("continue") == "3\n"

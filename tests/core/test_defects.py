@@ -44,7 +44,6 @@ def spy_on_keys(problems):
     def see(data):
         used.extend(map(tuple, np.reshape(data, (-1, 2)).tolist()))
 
-
     class Spy:
         num_steps, num_problems, traceable = 5, problems, False
 
@@ -157,7 +156,11 @@ def test_nan_and_all_zero_are_never_hidden(scheme):
             return jnp.arange(n), jnp.zeros(n)
 
         def step(self, key, t, x):
-            bad = self.value if np.isinf(self.value) else jnp.where(jnp.arange(len(x)) == 2, self.value, 0)
+            bad = (
+                self.value
+                if np.isinf(self.value)
+                else jnp.where(jnp.arange(len(x)) == 2, self.value, 0)
+            )
             return x, jnp.broadcast_to(jnp.where(t == 1, bad, 0.0), x.shape)
 
     options = {"resampling": scheme, "ess_threshold": 1, "on_error": "return"}

@@ -59,7 +59,9 @@ def test_traced_and_host_agree_with_problems_and_done_masks(ends):
     if ends:
         assert host.num_steps == max(ends), "the host loop ends with the last problem"
         for b, end in enumerate(ends):
-            assert not np.asarray(traced.resampled)[end:, b].any(), "a finished problem is left alone"
+            assert not np.asarray(traced.resampled)[end:, b].any(), (
+                "a finished problem is left alone"
+            )
             np.testing.assert_allclose(traced.log_evidence_increments[end + 1 :, b], 0, atol=1e-6)
 
 
@@ -194,7 +196,9 @@ def test_two_classes_with_as_many_fields_are_two_programs():
     np.testing.assert_allclose(other.log_evidence, 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"callback": lambda progress: None}], ids=["traced", "host"])
+@pytest.mark.parametrize(
+    "options", [{}, {"callback": lambda progress: None}], ids=["traced", "host"]
+)
 def test_a_changed_attribute_is_not_stale(options, traces):
     """Also one that is changed in place: an array written to, an entry of a dictionary."""
     model = Plain(0.5, table=np.array([1.0, 2.0]), nested={"shift": 0.0})
@@ -259,7 +263,7 @@ def test_numpy_state_on_the_host():
             rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
             path = state["path"].copy()
             path[:, t] = state["x"]
-            return {"x": state["x"] + rng.normal(size=len(path)), "path": path}, -state["x"] ** 2
+            return {"x": state["x"] + rng.normal(size=len(path)), "path": path}, -(state["x"] ** 2)
 
     run = smcgen.smc(Walk(), 0, 6, ess_threshold=1.0, keep="particles")
     assert isinstance(run.particles["x"], np.ndarray)

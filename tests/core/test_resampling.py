@@ -223,7 +223,9 @@ def test_uniforms_are_strictly_inside_the_unit_interval(bits, monkeypatch):
     assert (u < 1).all()
     cases = jnp.asarray(CASES[7])
     schemes = [SCHEMES[name] for name in ("multinomial", "systematic", "killing")]
-    for ancestors in jax.jit(lambda: [jax.vmap(s, (None, 0))(jax.random.key(0), cases) for s in schemes])():
+    for ancestors in jax.jit(
+        lambda: [jax.vmap(s, (None, 0))(jax.random.key(0), cases) for s in schemes]
+    )():
         assert (np.asarray(ancestors) >= 0).all()
         assert np.isfinite(np.take_along_axis(np.asarray(cases), np.asarray(ancestors), 1)).all()
 

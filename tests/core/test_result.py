@@ -93,7 +93,9 @@ def test_expectation(run, problems_run):
     np.testing.assert_allclose(both["outer"], np.full((2, 3), w @ x), rtol=1e-5)
     several = problems_run.expectation(lambda state: state["x"])
     w = np.exp(np.asarray(problems_run.log_weights))
-    np.testing.assert_allclose(several, (w * np.asarray(problems_run.particles["x"])).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        several, (w * np.asarray(problems_run.particles["x"])).sum(1), rtol=1e-5
+    )
 
 
 def test_expectation_ignores_values_of_weight_zero(run):
@@ -107,7 +109,9 @@ def test_sample_draws_by_weight(problems_run):
     assert index.shape == (2, 20_000)
     for b in range(2):
         counts = np.bincount(index[b], minlength=7)
-        assert_law(counts, np.exp(np.asarray(problems_run.log_weights[b], np.float64)), f"problem {b}")
+        assert_law(
+            counts, np.exp(np.asarray(problems_run.log_weights[b], np.float64)), f"problem {b}"
+        )
     # the draws of two problems are independent, and another seed gives other draws
     assert (index[0] != index[1]).any()
     np.testing.assert_array_equal(problems_run.sample(jax.random.key(3), 20_000), index)
@@ -212,5 +216,7 @@ def test_cost(run):
 
 def test_stderr_of_an_even_population_is_zero_and_of_one_founder_one(run):
     base = run.replace(log_weights=jnp.full(9, -jnp.log(9.0)), resampled=np.zeros(3, bool))
-    np.testing.assert_allclose(base.replace(founders=jnp.arange(9)).log_evidence_stderr, 0, atol=1e-3)
+    np.testing.assert_allclose(
+        base.replace(founders=jnp.arange(9)).log_evidence_stderr, 0, atol=1e-3
+    )
     np.testing.assert_allclose(base.replace(founders=jnp.zeros(9, int)).log_evidence_stderr, 1)

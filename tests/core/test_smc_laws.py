@@ -72,7 +72,9 @@ def test_unbiased_on_the_whole_grid(n, scheme, threshold):
     check_chains(n, scheme, threshold)
 
 
-@pytest.mark.parametrize(("n", "threshold"), [(3, 0.7), pytest.param(10, 1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n", "threshold"), [(3, 0.7), pytest.param(10, 1.0, marks=pytest.mark.slow)]
+)
 def test_unbiased_against_the_kalman_filter(n, threshold):
     z_hat, zphi_hat, _, _ = many(GAUSSIANS, lambda x: x, n, 10 * RUNS, ess_threshold=threshold)
     for b, model in enumerate(GAUSSIANS):

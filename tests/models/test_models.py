@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from models import countdown, tape, train_countdown, train_tape  # noqa: E402
+from models._countdown_training import continuations  # noqa: E402
 from models._metrics import auc, ece  # noqa: E402
 from models._reward import measure  # noqa: E402
 from models._sample import sample  # noqa: E402
@@ -80,6 +81,13 @@ def test_countdown_worked_by_hand():
     missed = SUMS_TEXT.replace("21+9=30;30", "21-9=12;12")
     assert countdown.still_solvable(SUMS_PROMPT, missed) == 0.0
     assert countdown.valid_lines(SUMS_PROMPT, missed) == [True] * 3
+
+
+def test_countdown_continuations_know_what_follows_from_the_operands():
+    """In a text that is no solution the operands are free, but what they give is not."""
+    wanted = continuations(SUMS_PROMPT, "7*3=21;2,11,21\n11+2=23;21,13")
+    assert "".join(c or "?" for c in wanted) == "????21;2,11,21\n?????1????????"
+    assert continuations(SUMS_PROMPT, SUMS_TEXT) == [*SUMS_TEXT, "<eos>"]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,11 @@ def test_trace_tells_who_had_children(engine, prm):
     assert "killed" in trace
     assert "children" in trace
     first = trace.split("step 2")[0]
-    born = [int(line.split("children")[1].split()[0]) for line in first.splitlines() if "children" in line]
+    born = [
+        int(line.split("children")[1].split()[0])
+        for line in first.splitlines()
+        if "children" in line
+    ]
     assert sum(born) == 16
 
 
@@ -73,13 +77,18 @@ def test_a_problem_does_not_depend_on_its_neighbours(engine, prm):
 
 
 def test_the_seed_fixes_everything(engine, prm):
-    assert steer(PROMPTS[0], engine, reward=prm).texts == steer(PROMPTS[0], engine, reward=prm).texts
+    assert (
+        steer(PROMPTS[0], engine, reward=prm).texts == steer(PROMPTS[0], engine, reward=prm).texts
+    )
     assert steer(PROMPTS[0], engine, key=1).texts != steer(PROMPTS[0], engine, key=2).texts
 
 
 def test_names_and_paths_are_enough():
     result = smcgen.steer(
-        PROMPTS[1], model=str(shipped("tape-policy")), reward=str(shipped("tape-prm-good")), n_particles=4
+        PROMPTS[1],
+        model=str(shipped("tape-policy")),
+        reward=str(shipped("tape-prm-good")),
+        n_particles=4,
     )
     assert len(result.texts) == 4
 
@@ -117,7 +126,9 @@ def test_chat_prompts():
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}.{% endfor %}"
     engine = Transformers(tiny.llama(), tokenizer)
-    chat = smcgen.steer([{"role": "user", "content": "ab"}], model=engine, n_particles=2, step=1, max_tokens=3)
+    chat = smcgen.steer(
+        [{"role": "user", "content": "ab"}], model=engine, n_particles=2, step=1, max_tokens=3
+    )
     text = smcgen.steer("ab.", model=engine, n_particles=2, step=1, max_tokens=3)
     assert chat.texts == text.texts
     assert chat.prompt.text == "ab"
@@ -139,7 +150,9 @@ def test_strength_is_a_power(engine, prm):
 
 def test_progress_bar(engine, monkeypatch):
     shown = io.StringIO()
-    monkeypatch.setattr("rich.progress.get_console", lambda: Console(file=shown, force_terminal=True, width=200))
+    monkeypatch.setattr(
+        "rich.progress.get_console", lambda: Console(file=shown, force_terminal=True, width=200)
+    )
     steer(PROMPTS[1], engine, progress=True)
     assert "log Z" in shown.getvalue()
 

@@ -14,6 +14,7 @@ from smcgen.text._torch.draw import allowed, draw, normalise, warp
 from smcgen.text._torch.population import Population
 from smcgen.text.engines._stop import Stop
 from smcgen.text.engines.base import Extension, Law
+from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.steps import Step
@@ -60,10 +61,8 @@ class TransformersSession:
         if completions is not None:
             self._resume(completions)
         device = self._population.device
-        self._factors = [
-            f.open_factor(prompts, n, tokenizer, vocab_size, eos_ids, device, meter, completions)
-            for f in law.factors
-        ]
+        setting = Setting(prompts, n, tokenizer, vocab_size, eos_ids, device, meter, completions)
+        self._factors = [factor.open_factor(setting) for factor in law.factors]
 
     def _resume(self, completions: Sequence[Sequence[int]]) -> None:
         for row, ids in enumerate(completions):

@@ -5,14 +5,13 @@ with equal histories share one automaton state, so `take` moves integers, a stat
 when two rows that share it part, and a mask is computed once per distinct state.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from smcgen.errors import InvalidArgument
-from smcgen.text.factors.base import TokenFactor
+from smcgen.text.factors.base import Setting, TokenFactor
 
 if TYPE_CHECKING:
     import torch
@@ -68,26 +67,17 @@ class MaskSession:
 
     Args:
         automaton: reads the tokens.
-        problems, n: rows are `problem * n + particle`.
-        device: where masks are wanted.
+        setting: the population.
         incomplete: see `MaskFactor`.
-        completions: tokens that each row has already.
     """
 
-    def __init__(
-        self,
-        automaton: Automaton,
-        problems: int,
-        n: int,
-        device: Any,
-        incomplete: Incomplete,
-        completions: Sequence[Sequence[int]] | None = None,
-    ):
-        self._automaton, self._device, self._incomplete = automaton, device, incomplete
+    def __init__(self, automaton: Automaton, setting: Setting, incomplete: Incomplete):
+        self._automaton, self._device, self._incomplete = automaton, setting.device, incomplete
         self._states: dict[int, Any] = {_DEAD: None}
         self._next = 1
-        first = [self._add(automaton.start(problem)) for problem in range(problems)]
-        self._row = np.repeat(np.asarray(first, dtype=np.int64), n)
+        first = [self._add(automaton.start(problem)) for problem in range(len(setting.prompts))]
+        self._row = np.repeat(np.asarray(first, dtype=np.int64), setting.n)
+        completions = setting.completions
         if completions is not None:
             # Position by position, so that rows with equal prefixes keep sharing a state.
             for j in range(max(map(len, completions), default=0)):

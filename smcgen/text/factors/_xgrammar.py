@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from smcgen.errors import InvalidArgument, MissingExtra
+from smcgen.text.factors.base import Setting
 
 if TYPE_CHECKING:
     import torch
@@ -43,42 +44,34 @@ class GrammarAutomaton:
     Args:
         key: identifies the grammar among those compiled for this tokenizer.
         grammar: makes the xgrammar grammar.
-        tokenizer, vocab_size, eos_ids: of the model; ids that the tokenizer lacks are forbidden,
-            and so are special tokens, which leave no trace in the text.
-        device: where masks are wanted.
+        setting: whose tokens are read; ids that the tokenizer lacks are forbidden, and so are
+            special tokens, which leave no trace in the text.
     """
 
-    def __init__(
-        self,
-        key: Hashable,
-        grammar: Callable[[], Any],
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-    ):
+    def __init__(self, key: Hashable, grammar: Callable[[], Any], setting: Setting):
         import torch
 
+        tokenizer, vocab_size, eos_ids = setting.tokenizer, setting.vocab_size, setting.eos_ids
         self._xgrammar = import_xgrammar()
         # A model that never ends a text still needs a stop token: one past its vocabulary.
         self._stop = sorted(i for i in eos_ids if i < vocab_size) or [vocab_size]
         self._width = max(vocab_size, self._stop[-1] + 1)
         self._vocab_size = vocab_size
         cache = _compiled.setdefault(tokenizer, {})
-        setting = (vocab_size, eos_ids)
-        if (key, setting) not in cache:
-            if setting not in cache:
+        tokens = (vocab_size, eos_ids)
+        if (key, tokens) not in cache:
+            if tokens not in cache:
                 info = _tokenizer_info(self._xgrammar, tokenizer, self._width, self._stop)
-                cache[setting] = self._xgrammar.GrammarCompiler(info, cache_enabled=False)
-            cache[key, setting] = cache[setting].compile_grammar(grammar())
-        self._compiled = cache[key, setting]
+                cache[tokens] = self._xgrammar.GrammarCompiler(info, cache_enabled=False)
+            cache[key, tokens] = cache[tokens].compile_grammar(grammar())
+        self._compiled = cache[key, tokens]
         usable = np.zeros(vocab_size, dtype=bool)
         usable[: min(len(tokenizer), vocab_size)] = True
         usable[[i for i in tokenizer.all_special_ids if i < vocab_size]] = False
         usable[[i for i in eos_ids if i < vocab_size]] = True
         self._usable = usable
-        self._usable_there = torch.from_numpy(usable).to(device)
-        self._shifts = torch.arange(32, dtype=torch.int32, device=device)
+        self._usable_there = torch.from_numpy(usable).to(setting.device)
+        self._shifts = torch.arange(32, dtype=torch.int32, device=setting.device)
 
     def start(self, problem: int) -> Any:
         return self._xgrammar.GrammarMatcher(self._compiled)

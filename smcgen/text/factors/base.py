@@ -8,7 +8,7 @@ and `where`).
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,29 @@ from smcgen.text.prompts import Prompt
 
 if TYPE_CHECKING:
     import torch
+
+
+class Setting(NamedTuple):
+    """The population that a factor is opened for.
+
+    Attributes:
+        prompts, n: `len(prompts) * n` rows.
+        tokenizer: the policy's.
+        vocab_size: width of the model's logits, which may exceed `len(tokenizer)`.
+        eos_ids: tokens that end a text.
+        device: where the engine wants `log_phi`.
+        meter: counts what the factor reads.
+        completions: one per row, if the population resumes earlier texts.
+    """
+
+    prompts: Sequence[Prompt]
+    n: int
+    tokenizer: Any
+    vocab_size: int
+    eos_ids: frozenset[int]
+    device: Any
+    meter: Meter
+    completions: Sequence[Sequence[int]] | None = None
 
 
 class FactorSession(Protocol):
@@ -52,18 +75,5 @@ class TokenFactor(Potential):
         return (self,)
 
     @abstractmethod
-    def open_factor(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None = None,
-    ) -> FactorSession:
-        """State for a population of `len(prompts) * n` rows; `completions` resumes earlier ones.
-
-        `vocab_size` is the width of the model's logits, which may exceed `len(tokenizer)`.
-        """
+    def open_factor(self, setting: Setting) -> FactorSession:
+        """State for the population that `setting` describes."""

@@ -11,7 +11,7 @@ model finds unlikely, however senseless: keep the base model's law to plausible 
 `Sampling(top_p=...)`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, MissingExtra
-from smcgen.text.factors.base import TokenFactor
+from smcgen.text.factors.base import Setting, TokenFactor
 from smcgen.text.prompts import Prompt, PromptLike, encode
 from smcgen.text.sampling import Sampling
 
@@ -89,21 +88,11 @@ class Expert(TokenFactor):
         """e ** (self.strength * strength), on the same weights."""
         return replace(self, strength=self.strength * strength)
 
-    def open_factor(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None = None,
-    ) -> "_ExpertSession":
-        _check_vocabulary(self, tokenizer)
-        own = [self._prompt(p, tokenizer) for p in prompts]
-        usable = min(len(tokenizer), vocab_size)
-        return _ExpertSession(self, own, n, usable, vocab_size, device, meter, completions)
+    def open_factor(self, setting: Setting) -> "_ExpertSession":
+        _check_vocabulary(self, setting.tokenizer)
+        return _ExpertSession(
+            self, [self._prompt(p, setting.tokenizer) for p in setting.prompts], setting
+        )
 
     def _prompt(self, prompt: Prompt, tokenizer: Any) -> list[int]:
         if self.prompt is None:
@@ -115,30 +104,21 @@ class Expert(TokenFactor):
 class _ExpertSession:
     """The expert's cache; a token is read when the law after it is asked for, not before."""
 
-    def __init__(
-        self,
-        part: Expert,
-        prompts: list[list[int]],
-        n: int,
-        usable: int,
-        vocab_size: int,
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None,
-    ):
+    def __init__(self, part: Expert, prompts: list[list[int]], setting: Setting):
         from smcgen.text._torch.population import Population
 
-        self._part, self._meter, self._device = part, meter, device
-        self._usable, self._vocab_size = usable, vocab_size
-        read = lambda count: meter.add(reward_tokens=count)
+        self._part, self._meter, self._device = part, setting.meter, setting.device
+        self._vocab_size = setting.vocab_size
+        self._usable = min(len(setting.tokenizer), setting.vocab_size)
+        read = lambda count: setting.meter.add(reward_tokens=count)
         self._population = Population(
             part.model,  # type: ignore[arg-type]
             [ids[:-1] for ids in prompts],
-            n,
+            setting.n,
             read,
         )
-        own = [[ids[-1]] for ids in prompts for _ in range(n)]
-        more = completions if completions is not None else [()] * len(own)
+        own = [[ids[-1]] for ids in prompts for _ in range(setting.n)]
+        more = setting.completions if setting.completions is not None else [()] * len(own)
         self._unread = [[*last, *ids] for last, ids in zip(own, more, strict=True)]
         self._logits: torch.Tensor | None = None
 

@@ -18,12 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
 from smcgen.text.factors._mask import Incomplete, MaskFactor, MaskSession
 from smcgen.text.factors._regex import literal, regex_to_ebnf
 from smcgen.text.factors._xgrammar import GrammarAutomaton, build, import_xgrammar
-from smcgen.text.prompts import Prompt
+from smcgen.text.factors.base import Setting
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,9 @@ class _Constraint(MaskFactor):
     def _grammar(self) -> Any:
         """The constraint as an xgrammar grammar."""
 
-    def open_factor(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None = None,
-    ) -> MaskSession:
-        automaton = GrammarAutomaton(self, self._grammar, tokenizer, vocab_size, eos_ids, device)
-        return MaskSession(automaton, len(prompts), n, device, self.incomplete, completions)
+    def open_factor(self, setting: Setting) -> MaskSession:
+        automaton = GrammarAutomaton(self, self._grammar, setting)
+        return MaskSession(automaton, setting, self.incomplete)
 
 
 @dataclass(frozen=True)

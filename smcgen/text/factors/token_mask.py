@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smcgen.core.cost import Meter
 from smcgen.errors import RewardError
 from smcgen.text.factors._mask import Incomplete, MaskFactor, MaskSession
-from smcgen.text.prompts import Prompt
+from smcgen.text.factors.base import Setting
 
 if TYPE_CHECKING:
     import torch
@@ -41,29 +40,17 @@ class TokenMask(MaskFactor):
     def __post_init__(self) -> None:
         self._check_incomplete()
 
-    def open_factor(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None = None,
-    ) -> MaskSession:
-        automaton = _FunctionAutomaton(self, prompts, vocab_size, eos_ids)
-        return MaskSession(automaton, len(prompts), n, device, self.incomplete, completions)
+    def open_factor(self, setting: Setting) -> MaskSession:
+        automaton = _FunctionAutomaton(self, setting)
+        return MaskSession(automaton, setting, self.incomplete)
 
 
 class _FunctionAutomaton:
     """The function as an automaton whose states are (problem, completion)."""
 
-    def __init__(
-        self, part: TokenMask, prompts: Sequence[Prompt], vocab: int, eos_ids: frozenset[int]
-    ):
-        self._part, self._vocab, self._eos = part, vocab, sorted(eos_ids)
-        self._prompts = [list(p.ids) for p in prompts]
+    def __init__(self, part: TokenMask, setting: Setting):
+        self._part, self._vocab, self._eos = part, setting.vocab_size, sorted(setting.eos_ids)
+        self._prompts = [list(p.ids) for p in setting.prompts]
 
     def start(self, problem: int) -> Any:
         return problem, ()

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
-from smcgen.text.factors.base import FactorSession, TokenFactor
+from smcgen.text.factors.base import FactorSession, Setting, TokenFactor
 from smcgen.text.potentials.base import Potential, Twist, TwistSession
 from smcgen.text.prompts import Prompt
 from smcgen.text.texts import Texts
@@ -94,7 +94,10 @@ def _gated(potential: Potential, condition: Condition) -> Potential:
     factors, twists = potential.factors(), potential.twists()
     if factors and condition.on == "text":
         raise InvalidArgument("on", "text", "'prompt' for token factors (constraints, experts)")
-    gated = (*(GatedFactor(f, condition) for f in factors), *(GatedTwist(w, condition) for w in twists))
+    gated = (
+        *(GatedFactor(f, condition) for f in factors),
+        *(GatedTwist(w, condition) for w in twists),
+    )
     return Product(gated)
 
 
@@ -158,21 +161,10 @@ class GatedFactor(TokenFactor):
     def factors(self) -> tuple[TokenFactor, ...]:
         return (self,)
 
-    def open_factor(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        tokenizer: Any,
-        vocab_size: int,
-        eos_ids: frozenset[int],
-        device: Any,
-        meter: Meter,
-        completions: Sequence[Sequence[int]] | None = None,
-    ) -> FactorSession:
-        inner = self.factor.open_factor(
-            prompts, n, tokenizer, vocab_size, eos_ids, device, meter, completions
-        )
-        return _GatedFactorSession(inner, self.condition.of_prompts(prompts, n), vocab_size, device)
+    def open_factor(self, setting: Setting) -> FactorSession:
+        inner = self.factor.open_factor(setting)
+        on = self.condition.of_prompts(setting.prompts, setting.n)
+        return _GatedFactorSession(inner, on, setting.vocab_size, setting.device)
 
 
 @dataclass

@@ -54,7 +54,9 @@ class Tilt(Twist):
         if self.scale is not None and self.scale not in get_args(Scale):
             raise UnknownName("scale", self.scale, get_args(Scale))
         if self.scale in ("log", "logit") and not self.reward.probability:
-            raise InvalidArgument("scale", self.scale, "'identity': the reward's scores are not probabilities")
+            raise InvalidArgument(
+                "scale", self.scale, "'identity': the reward's scores are not probabilities"
+            )
         if self.twist != "none":
             aggregate.resolve("twist", self.twist)
         aggregate.resolve("outcome", self.outcome)
@@ -68,7 +70,9 @@ class Tilt(Twist):
         reward = self.reward.open_reward(prompts, n, tokenizer, meter)
         return TiltSession(self, reward, meter, np.full((len(prompts) * n, 0), np.nan))
 
-    def log_psi(self, history: aggregate.History, ended: np.ndarray) -> Float64[np.ndarray, " rows"]:
+    def log_psi(
+        self, history: aggregate.History, ended: np.ndarray
+    ) -> Float64[np.ndarray, " rows"]:
         """log psi of histories of scores; terminal where `ended`."""
         values = np.zeros(len(history))
         if ended.any():
@@ -78,7 +82,9 @@ class Tilt(Twist):
             values[~ended] = self._nats(guide, history[~ended], _FLOOR)
         return values
 
-    def _nats(self, of: aggregate.Aggregate, history: aggregate.History, floor: float = 0.0) -> np.ndarray:
+    def _nats(
+        self, of: aggregate.Aggregate, history: aggregate.History, floor: float = 0.0
+    ) -> np.ndarray:
         s = of(history)
         scale = self.scale or ("log" if self.reward.probability else "identity")
         if self.strength == 0:  # 0 * -inf
@@ -113,10 +119,14 @@ class TiltSession:
 
     def _checked(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if scores.shape != rows.shape:
-            raise RewardError(f"the reward returned shape {scores.shape}; expected {rows.shape}: one per text")
+            raise RewardError(
+                f"the reward returned shape {scores.shape}; expected {rows.shape}: one per text"
+            )
         outside = (scores < 0) | (scores > 1)
         if self._tilt.reward.probability and outside.any():
-            raise RewardError(f"the reward returned {scores[outside][0]}; expected probabilities in [0, 1]")
+            raise RewardError(
+                f"the reward returned {scores[outside][0]}; expected probabilities in [0, 1]"
+            )
         # NaN marks "no step" in a history, so a reward's own NaN travels as inf and fails the run
         return np.where(np.isnan(scores), np.inf, scores)
 
@@ -136,7 +146,11 @@ class TiltSession:
         self._reward.drop(rows)
 
     def scores(self) -> Float64[np.ndarray, " rows"]:
-        return aggregate.last(self._history) if self._history.shape[1] else np.full(len(self._history), np.nan)
+        return (
+            aggregate.last(self._history)
+            if self._history.shape[1]
+            else np.full(len(self._history), np.nan)
+        )
 
     def dump(self) -> Mapping[str, np.ndarray]:
         return {"history": self._history}

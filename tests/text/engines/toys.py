@@ -55,10 +55,8 @@ class Table(TokenFactor):
     def factors(self) -> tuple[TokenFactor, ...]:
         return (self,)
 
-    def open_factor(
-        self, prompts, n, tokenizer, vocab_size, eos_ids, device, meter, completions=None
-    ) -> Any:
-        return _TableSession(self, np.repeat([p.ids[-1] for p in prompts], n))
+    def open_factor(self, setting) -> Any:
+        return _TableSession(self, np.repeat([p.ids[-1] for p in setting.prompts], setting.n))
 
 
 class _TableSession:

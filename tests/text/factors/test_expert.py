@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
 from smcgen.text.factors import Expert
+from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from smcgen.text.sampling import Sampling
 from tests.text.factors._vocab import EOS, char_tokenizer
@@ -35,7 +36,9 @@ def tiny(vocab=8, seed=0, kind=(LlamaConfig, LlamaForCausalLM), **kw):
 def start(factor, prompts, n, vocab=VOCAB, meter=None, **kw):
     prompts = [Prompt(tuple(p), "") for p in prompts]
     meter = meter or Meter()
-    return factor.open_factor(prompts, n, TOKENIZER, vocab, frozenset({EOS}), "cpu", meter, **kw)
+    return factor.open_factor(
+        Setting(prompts, n, TOKENIZER, vocab, frozenset({EOS}), "cpu", meter, **kw)
+    )
 
 
 @torch.inference_mode()

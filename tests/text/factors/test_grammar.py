@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, MissingExtra
 from smcgen.text.factors import Choice, Grammar, JSONSchema, Regex, TokenMask
+from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from tests.text.factors._vocab import EOS, byte_tokenizer, char_tokenizer
 
@@ -39,15 +40,9 @@ PATTERNS = [
 
 
 def start(factor, tokenizer, n=1, vocab=None, eos=frozenset({EOS}), problems=1, **kw):
+    prompts = [Prompt((1,), "")] * problems
     return factor.open_factor(
-        [Prompt((1,), "")] * problems,
-        n,
-        tokenizer,
-        vocab or len(tokenizer),
-        eos,
-        "cpu",
-        Meter(),
-        **kw,
+        Setting(prompts, n, tokenizer, vocab or len(tokenizer), eos, "cpu", Meter(), **kw)
     )
 
 
