@@ -55,7 +55,11 @@ class Report:
 
     def aim(self, name: str, value: float, most: float) -> None:
         """Add an aim of the form `value <= most`."""
-        entry = {"value": round(float(value), 4), "aim": f"<= {most:.2f}", "met": bool(value <= most)}
+        entry = {
+            "value": round(float(value), 4),
+            "aim": f"<= {most:.2f}",
+            "met": bool(value <= most),
+        }
         self.aims[name] = entry
 
     def show(self, as_json: bool) -> None:
@@ -68,7 +72,9 @@ class Report:
         console = Console(width=120)
         console.print(table)
         for name, aim in self.aims.items():
-            console.print(f"{name}: {aim['value']} (aim {aim['aim']}) {'met' if aim['met'] else 'MISSED'}")
+            console.print(
+                f"{name}: {aim['value']} (aim {aim['aim']}) {'met' if aim['met'] else 'MISSED'}"
+            )
         if as_json:
             print(json.dumps({"aims": self.aims, "machine": machine(), "versions": versions()}))
 
@@ -81,7 +87,9 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+            model = next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         pass
     return f"{model}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()}, {gpu}"
@@ -89,7 +97,9 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what is measured."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "jax", "transformers", "numpy")}
+    return {
+        name: importlib.metadata.version(name) for name in ("torch", "jax", "transformers", "numpy")
+    }
 
 
 def median_and_spread(values: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+import torch
 
 from benchmarks._report import Report
 from smcgen.demo.solve import Outcome, bootstrap_interval, load_problems, solve
@@ -18,7 +19,9 @@ from smcgen.shipped import shipped
 from smcgen.text import ProcessReward, Transformers
 
 
-def measure(reward: str, problems: int, ns: list[int], seeds: int) -> dict[tuple[str, int], list[Outcome]]:
+def measure(
+    reward: str, problems: int, ns: list[int], seeds: int
+) -> dict[tuple[str, int], list[Outcome]]:
     """Outcomes of all seeds per method and N."""
     engine, prm = Transformers(shipped("tape-policy")), ProcessReward(shipped(reward))
     held_out = load_problems(shipped("data/tape.jsonl"), problems)
@@ -28,7 +31,9 @@ def measure(reward: str, problems: int, ns: list[int], seeds: int) -> dict[tuple
             for outcome in outcomes:
                 found.setdefault((outcome.method, outcome.n), []).append(outcome)
                 accuracy = outcome.solved.mean()
-                print(f"seed {seed} {outcome.method} N={outcome.n}: {accuracy:.3f}", file=sys.stderr)
+                print(
+                    f"seed {seed} {outcome.method} N={outcome.n}: {accuracy:.3f}", file=sys.stderr
+                )
     return found
 
 
@@ -38,19 +43,31 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--reward", default="tape-prm-good")
+    parser.add_argument("--seeds", type=int)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     problems, ns, seeds = (200, [1, 4, 16, 64], 5) if options.full else (60, [4, 16], 1)
+    seeds = options.seeds or seeds
     found = measure(options.reward, problems, ns, seeds)
     report = Report(
         f"{problems} held-out problems, {seeds} seeds, {options.reward}",
-        ("method", "N", "accuracy", "95 % interval over problems", "sd over seeds", "tokens a problem"),
+        (
+            "method",
+            "N",
+            "accuracy",
+            "95 % interval over problems",
+            "sd over seeds",
+            "tokens a problem",
+        ),
     )
     for (method, n), outcomes in found.items():
         solved = np.mean([o.solved for o in outcomes], 0)
         low, high = bootstrap_interval(solved)
         spread = np.std([o.solved.mean() for o in outcomes])
         tokens = np.mean([o.cost.tokens_generated for o in outcomes]) / problems
-        report.row(method, str(n), f"{solved.mean():.3f}", f"{low:.3f}-{high:.3f}", f"{spread:.3f}", tokens)
+        report.row(
+            method, str(n), f"{solved.mean():.3f}", f"{low:.3f}-{high:.3f}", f"{spread:.3f}", tokens
+        )
     for n in ns:
         if ("best-of-N", 4 * n) in found:
             accuracy = lambda method, k: np.mean([o.solved for o in found[method, k]])

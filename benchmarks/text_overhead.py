@@ -78,14 +78,18 @@ def steered(model: Transformers, prompt: Prompt, step: int, threshold: float) ->
 def plain(model: Transformers, prompt: Prompt) -> float:
     """Seconds of plain sampling: one step, no potential."""
     total = STEPS * STEP_TOKENS
-    return seconds(partial(smc, TextModel(model, prompt, None, total, 1, total), 0, N, keep="summary"))
+    return seconds(
+        partial(smc, TextModel(model, prompt, None, total, 1, total), 0, N, keep="summary")
+    )
 
 
 def generate(model: Transformers, prompt: Prompt) -> float:
     """Seconds of transformers' own `generate`."""
     ids = torch.tensor([prompt.ids])
     options = {"do_sample": True, "num_return_sequences": N, "max_new_tokens": STEPS * STEP_TOKENS}
-    return seconds(partial(model.model.generate, ids, attention_mask=torch.ones_like(ids), **options))
+    return seconds(
+        partial(model.model.generate, ids, attention_mask=torch.ones_like(ids), **options)
+    )
 
 
 def text_rows(report: Report, full: bool, lengths: tuple[int, ...]) -> None:
@@ -113,7 +117,12 @@ def text_rows(report: Report, full: bool, lengths: tuple[int, ...]) -> None:
         ratios = measured / measured[:, :1]
         for name, s, r in zip(names, measured.T, ratios.T, strict=True):
             speed = N * STEPS * STEP_TOKENS / np.median(s)
-            report.row(f"{name}, prompt {length}", median_and_spread(s), median_and_spread(r), f"{speed:.0f}")
+            report.row(
+                f"{name}, prompt {length}",
+                median_and_spread(s),
+                median_and_spread(r),
+                f"{speed:.0f}",
+            )
         report.aim(f"step_level_prompt_{length}", np.median(ratios[:, 1]), 1.10)
         report.aim(f"token_level_prompt_{length}", np.median(ratios[:, 2]), 1.25)
 
@@ -134,7 +143,9 @@ def memory_rows(report: Report, lengths: tuple[int, ...]) -> None:
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * 4
         copied = N * (length + tokens.shape[1]) * per_token
         ratio = population.nbytes / copied
-        report.row(f"cache, prompt {length}", f"{population.nbytes / 2**20:.1f} MiB", f"{ratio:.3f}", "")
+        report.row(
+            f"cache, prompt {length}", f"{population.nbytes / 2**20:.1f} MiB", f"{ratio:.3f}", ""
+        )
 
 
 def select_rows(report: Report) -> None:

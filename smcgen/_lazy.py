@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` for a package whose public `names` live in the given modules."""
 
     def getattr_(name: str) -> Any:

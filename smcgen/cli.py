@@ -10,7 +10,9 @@ import typer
 from smcgen._version import __version__
 from smcgen.errors import SmcgenError
 
-app = typer.Typer(help="Steer generative models with particles.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Steer generative models with particles.", no_args_is_help=True, add_completion=False
+)
 
 
 def _version(wanted: bool | None) -> None:
@@ -22,7 +24,8 @@ def _version(wanted: bool | None) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = None,
 ) -> None:
     """Steer generative models with particles."""
@@ -33,8 +36,12 @@ def demo(
     problems: Annotated[int, typer.Option(help="Held-out problems to solve.", min=1)] = 100,
     n: Annotated[str, typer.Option(help="Samples per problem, comma-separated.")] = "1,4,16",
     seed: int = 0,
-    reward: Annotated[str, typer.Option(help="Process reward shipped: good or fair.")] = "tape-prm-good",
-    out: Annotated[Path, typer.Option(help="Where table, figure and trace go.")] = Path("runs/demo"),
+    reward: Annotated[
+        str, typer.Option(help="Process reward shipped: good or fair.")
+    ] = "tape-prm-good",
+    out: Annotated[Path, typer.Option(help="Where table, figure and trace go.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """A particle filter against best-of-N on held-out arithmetic, with models that ship with smcgen."""
     from smcgen.demo.run import demo as run
@@ -50,17 +57,27 @@ def steer(
     input: Annotated[
         Path | None, typer.Option(help='JSONL with a "prompt" in each line ("-": standard input).')
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="JSONL to write; default: standard output.")] = None,
-    reward: Annotated[str | None, typer.Option(help="Process reward model: a path or hub name.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSONL to write; default: standard output.")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="Process reward model: a path or hub name.")
+    ] = None,
     n_particles: Annotated[int, typer.Option("--n-particles", "-n")] = 16,
-    strength: Annotated[float, typer.Option(help="lambda; the target is p(x) psi(x)^lambda.")] = 1.0,
-    step: Annotated[str, typer.Option(help=r"Delimiter of a step (\n is a newline), or a number of tokens.")] = r"\n",
+    strength: Annotated[
+        float, typer.Option(help="lambda; the target is p(x) psi(x)^lambda.")
+    ] = 1.0,
+    step: Annotated[
+        str, typer.Option(help=r"Delimiter of a step (\n is a newline), or a number of tokens.")
+    ] = r"\n",
     max_steps: int = 64,
     max_tokens: int = 1024,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int | None = None,
-    answer: Annotated[str, typer.Option(help="number, boxed, line, or a regex with one group.")] = "number",
+    answer: Annotated[
+        str, typer.Option(help="number, boxed, line, or a regex with one group.")
+    ] = "number",
     seed: int = 0,
     batch: Annotated[int, typer.Option(help="Prompts steered together.", min=1)] = 16,
     trace: Annotated[bool, typer.Option(help="Print how each step was resampled.")] = False,
@@ -147,7 +164,9 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        raise SmcgenError(f"--{name}={text!r} is not allowed: expected numbers >= 1, such as 1,4,16")
+        raise SmcgenError(
+            f"--{name}={text!r} is not allowed: expected numbers >= 1, such as 1,4,16"
+        )
     return numbers
 
 

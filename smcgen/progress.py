@@ -10,7 +10,11 @@ class ProgressBar:
     """A `smc` callback: steps done, smallest ESS, log-evidence, tokens."""
 
     def __init__(self, description: str = "particles"):
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[shown]}"),
+        )
         self._bar = Progress(*columns, TimeElapsedColumn(), transient=True)
         self._task = self._bar.add_task(description, total=None, shown="")
         self._bar.start()

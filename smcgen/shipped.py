@@ -17,5 +17,11 @@ def shipped(name: str) -> Path:
     for place in _PLACES:
         if (place / name).exists():
             return place / name
-    known = {p.name for place in _PLACES if place.is_dir() for p in place.iterdir() if (p / "config.json").exists()}
+    known = {
+        p.name
+        for place in _PLACES
+        if place.is_dir()
+        for p in place.iterdir()
+        if (p / "config.json").exists()
+    }
     raise UnknownName("name", name, known)

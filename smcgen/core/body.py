@@ -62,7 +62,15 @@ def first(model: Resolved, key: Any, settings: Settings) -> tuple[Carry, Info]:
     founders = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), shape)
     lost = jnp.zeros_like(new.increment)
     carry = Carry(
-        state, new.log_weights, new.increment, lost, new.ess, founders, new.status, zero, new.particle
+        state,
+        new.log_weights,
+        new.increment,
+        lost,
+        new.ess,
+        founders,
+        new.status,
+        zero,
+        new.particle,
     )
     return carry, Info(None, None, new.ess, new.increment, record(model, state, settings))
 
@@ -90,9 +98,7 @@ def step(
 
 
 @jax.jit
-def _account(
-    carry: Carry, chosen: Selection, log_g: LogG, t: Any
-) -> tuple[Carry, Any]:
+def _account(carry: Carry, chosen: Selection, log_g: LogG, t: Any) -> tuple[Carry, Any]:
     """Everything a step does with weights, in one dispatch; `carry.state` is None."""
     new = reweight(chosen.log_weights, log_g)
     alive = carry.status == Status.OK  # a failed problem stays as it failed
@@ -147,5 +153,7 @@ def record(model: Resolved, state: PyTree, settings: Settings) -> PyTree:
 def _checked(log_g: Any, shape: tuple[int, ...], where: str) -> LogG:
     log_g = jnp.asarray(log_g)
     if log_g.shape != shape:
-        raise ModelError(f"log G of {where} has shape {log_g.shape}; expected {shape}: one per particle")
+        raise ModelError(
+            f"log G of {where} has shape {log_g.shape}; expected {shape}: one per particle"
+        )
     return log_g.astype(jnp.promote_types(log_g.dtype, jnp.float32))

@@ -31,8 +31,14 @@ class Checkpoint:
         self._path, self._model, self._keys, self._settings = path, model, keys, settings
         self._as_arrays = model.checkpointing or LeafCheckpointing(original)
         if not path.parent.is_dir():
-            raise CheckpointError(f"checkpoint={str(path)!r}: the folder {str(path.parent)!r} does not exist")
-        identity = [self._as_arrays.fingerprint(), np.asarray(jax.random.key_data(keys)).tolist(), repr(settings)]
+            raise CheckpointError(
+                f"checkpoint={str(path)!r}: the folder {str(path.parent)!r} does not exist"
+            )
+        identity = [
+            self._as_arrays.fingerprint(),
+            np.asarray(jax.random.key_data(keys)).tolist(),
+            repr(settings),
+        ]
         self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def write(self, t: int, carry: Carry, first: Info, infos: Sequence[Info]) -> None:
@@ -57,7 +63,9 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 arrays = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"checkpoint={str(self._path)!r} cannot be read: {error}") from error
+            raise CheckpointError(
+                f"checkpoint={str(self._path)!r} cannot be read: {error}"
+            ) from error
         if metadata.get("version") != _VERSION or metadata.get("identity") != self._identity:
             raise CheckpointError(
                 f"checkpoint={str(self._path)!r} belongs to another run: model, prompts, key, n_particles and "
@@ -89,7 +97,9 @@ def _fingerprint(model: Any) -> str:
     leaves, structure = jax.tree.flatten((model, getattr(model, "__dict__", {})))
     digest.update(_text(structure).encode())
     for leaf in leaves:
-        digest.update(np.asarray(leaf).tobytes() if hasattr(leaf, "dtype") else _text(leaf).encode())
+        digest.update(
+            np.asarray(leaf).tobytes() if hasattr(leaf, "dtype") else _text(leaf).encode()
+        )
     return digest.hexdigest()
 
 

@@ -92,5 +92,7 @@ def split(model: Any) -> tuple[Program, list[Any]]:
     if jax.tree_util.treedef_is_leaf(structure):
         return Program(Frozen(model), ()), []
     is_data = [hasattr(x, "dtype") or isinstance(x, float) for x in leaves]
-    rest = tuple((i, x) for i, (x, data) in enumerate(zip(leaves, is_data, strict=True)) if not data)
+    rest = tuple(
+        (i, x) for i, (x, data) in enumerate(zip(leaves, is_data, strict=True)) if not data
+    )
     return Program(structure, rest), [x for x, data in zip(leaves, is_data, strict=True) if data]

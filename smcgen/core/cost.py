@@ -38,7 +38,9 @@ class Cost:
     reward_seconds: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return Cost(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
 
     def as_array(self) -> Float64[np.ndarray, " counters"]:
         """The counters in the order of the fields, for a checkpoint."""
@@ -51,7 +53,11 @@ class Cost:
         return cls(*(kind(count) for kind, count in zip(kinds, counts, strict=True)))
 
     def __str__(self) -> str:
-        shown = (f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(self).items() if v)
+        shown = (
+            f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}"
+            for k, v in asdict(self).items()
+            if v
+        )
         return "Cost(" + ", ".join(shown) + ")"
 
 

@@ -32,4 +32,3 @@ def raise_if_failed(result: SMCResult, shown: Mapping[int, str] | None = None) -
     if len(failed) > 1:
         message += f". {len(failed)} of {status.size} problems failed: {failed}"
     raise SMCError(message + ". error.result has the run; on_error='return' returns it", result)
-

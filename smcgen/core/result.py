@@ -104,9 +104,13 @@ class SMCResult:
     def ancestry(self) -> Int[Array, "times *p n"]:
         """Index at each time 0..T of each final particle's ancestor."""
         if self.ancestors is None:
-            raise InvalidArgument("keep", "summary", "'ancestors' or 'particles' to trace the ancestry")
+            raise InvalidArgument(
+                "keep", "summary", "'ancestors' or 'particles' to trace the ancestry"
+            )
         ancestors = jnp.asarray(self.ancestors)
-        final = jnp.broadcast_to(jnp.arange(self.n_particles, dtype=jnp.int32), self.log_weights.shape)
+        final = jnp.broadcast_to(
+            jnp.arange(self.n_particles, dtype=jnp.int32), self.log_weights.shape
+        )
 
         def back(index: Array, a: Array) -> tuple[Array, Array]:
             index = jnp.take_along_axis(a, index, axis=-1)
@@ -163,7 +167,9 @@ class SMCResult:
             return f"SMCResult(traced, n_particles={self.n_particles}, num_steps={self.num_steps})"
         shown = {
             "log_evidence": _brief(self.log_evidence),
-            "stderr": _brief(self.log_evidence_stderr) if np.ndim(self.log_evidence) <= 1 else "...",
+            "stderr": _brief(self.log_evidence_stderr)
+            if np.ndim(self.log_evidence) <= 1
+            else "...",
             "n_particles": self.n_particles,
             "num_steps": self.num_steps,
             "ess": _brief(self.ess[-1]),

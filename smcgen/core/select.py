@@ -77,7 +77,9 @@ class Reweighting(NamedTuple):
     increment: PerProblem  # log of the estimated ratio Z_t / Z_{t-1}
     ess: PerProblem
     status: Int[Array, "*problems"]
-    particle: Int[Array, "*problems"]  # the first offender, if a potential is not finite; else the best
+    particle: Int[
+        Array, "*problems"
+    ]  # the first offender, if a potential is not finite; else the best
 
 
 @jax.jit
@@ -95,7 +97,9 @@ def reweight(log_weights: LogWeights, log_g: LogG) -> Reweighting:
     total = logsumexp(jnp.where(dead[..., None], 0.0, new), axis=-1)
     increment = jnp.where(dead, -jnp.inf, top + total)
     failed = broken | dead
-    status = jnp.where(broken, Status.NON_FINITE_POTENTIAL, jnp.where(dead, Status.ALL_WEIGHTS_ZERO, 0))
+    status = jnp.where(
+        broken, Status.NON_FINITE_POTENTIAL, jnp.where(dead, Status.ALL_WEIGHTS_ZERO, 0)
+    )
     kept = jnp.where(failed[..., None], log_weights, new - total[..., None])
     particle = jnp.argmax(jnp.where(broken[..., None], bad, log_weights), axis=-1)
     return Reweighting(

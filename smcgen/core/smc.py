@@ -168,7 +168,9 @@ class _HostRun:
             raise SMCInterrupted(message, result) from interrupt
         except SmcgenError as error:
             if driver.carry is not None:
-                error.add_note(f"at step {len(driver.infos) + 1}; error.result has the run before it")
+                error.add_note(
+                    f"at step {len(driver.infos) + 1}; error.result has the run before it"
+                )
                 error.result = self._so_far(driver)  # pyright: ignore[reportAttributeAccessIssue]
             raise
         finally:
@@ -214,7 +216,11 @@ class _HostRun:
     def _so_far(self, driver: HostDriver) -> SMCResult:
         infos = driver.infos
         stacked = _stacked(infos) if infos else _no_steps(driver.carry)
-        history = [i.record for i in (self._start, *infos)] if self._settings.keep == "particles" else None
+        history = (
+            [i.record for i in (self._start, *infos)]
+            if self._settings.keep == "particles"
+            else None
+        )
         if history and self._model.traceable:
             history = jax.tree.map(lambda *x: jnp.stack(x), *history)
         result = body.finish(self._model, driver.carry, self._start, stacked, history)
@@ -253,7 +259,9 @@ def _keys(key: Any, problems: int | None) -> Any:
     if key.ndim == 0 and problems is not None:
         key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(problems))
     if key.shape != (() if problems is None else (problems,)):
-        allowed = "one key" if problems is None else f"one key, or one for each of {problems} problems"
+        allowed = (
+            "one key" if problems is None else f"one key, or one for each of {problems} problems"
+        )
         raise InvalidArgument("key", key.shape, allowed)
     return key
 

@@ -23,9 +23,12 @@ COLOURS = {
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Accuracy with its 95 % bootstrap interval, and counted cost, per method and N."""
-    shown = Table(title="accuracy on held-out problems (95 % bootstrap interval over problems)")
-    for name in ("method", "N", "accuracy", "interval", "tokens", "reward tokens", "seconds"):
-        shown.add_column(name, justify="left" if name == "method" else "right")
+    shown = Table(
+        title="accuracy with its 95 % bootstrap interval over problems",
+        caption="tokens: written by the policy; scored: read by the reward",
+    )
+    for name in ("method", "N", "accuracy", "interval", "tokens", "scored", "seconds"):
+        shown.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for o in outcomes:
         low, high = bootstrap_interval(o.solved)
         bold = "bold" if o.method == "particle filter" else ""
@@ -47,7 +50,12 @@ def write_json(outcomes: Sequence[Outcome], path: Path) -> None:
     rows = []
     for o in outcomes:
         low, high = bootstrap_interval(o.solved)
-        row = {"method": o.method, "n": o.n, "accuracy": float(o.solved.mean()), "interval": [low, high]}
+        row = {
+            "method": o.method,
+            "n": o.n,
+            "accuracy": float(o.solved.mean()),
+            "interval": [low, high],
+        }
         rows.append(row | {"problems": len(o.solved), "cost": vars(o.cost)})
     path.write_text(json.dumps(rows, indent=2) + "\n")
 
@@ -55,17 +63,14 @@ def write_json(outcomes: Sequence[Outcome], path: Path) -> None:
 def figure(outcomes: Sequence[Outcome], run: SteerResult, path: Path) -> None:
     """Accuracy against N for each method; ESS and genealogy of one particle filter run."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("the figure", "matplotlib", "plot") from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from smcgen.diagnostics.plots import plot_result
 
-    from smcgen.diagnostics.plots import plot_ess, plot_genealogy
-
-    fig, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(13, 4), width_ratios=(1.3, 1, 1), layout="constrained"
-    )
+    fig = Figure(figsize=(14, 6), layout="constrained")
+    grid = fig.add_gridspec(3, 2, width_ratios=(1, 1.15), height_ratios=(1, 1, 1.8))
+    left = fig.add_subplot(grid[:, 0])
     for method, colour in COLOURS.items():
         points = [o for o in outcomes if o.method == method]
         accuracy = np.array([o.solved.mean() for o in points])
@@ -81,9 +86,14 @@ def figure(outcomes: Sequence[Outcome], run: SteerResult, path: Path) -> None:
     left.set_xscale("log", base=2)
     ns = sorted({o.n for o in outcomes if o.method != "greedy"})
     left.set_xticks(ns, [str(n) for n in ns])
-    left.set(xlabel="N, samples per problem", ylabel="accuracy", title=f"{problems} held-out problems")
+    left.set(
+        xlabel="N, samples per problem", ylabel="accuracy", title=f"{problems} held-out problems"
+    )
     left.legend(frameon=False, fontsize=9)
-    plot_ess(run.smc, middle)
-    plot_genealogy(run.smc, right)
+    left.spines[["top", "right"]].set_visible(False)
+    panels = [fig.add_subplot(grid[row, 1]) for row in range(3)]
+    panels[0].set_title(
+        f"One filter run, {run.prompt.text.strip()}", fontsize=11, loc="left", pad=18
+    )
+    plot_result(run.smc, ax=panels)
     fig.savefig(path, dpi=150)
-    plt.close(fig)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -28,6 +29,7 @@ def demo(
     Writes `results.json`, `accuracy.png` and `trace.txt` into `out` and prints the table.
     """
     console = console or Console()
+    torch.set_num_threads(1)  # these matrices are too small to share: a second thread only waits
     out.mkdir(parents=True, exist_ok=True)
     held_out = load_problems(shipped("data/tape.jsonl"), problems)
     engine, prm = Transformers(shipped("tape-policy")), ProcessReward(shipped(reward))

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 
 from smcgen.core.cost import Cost
 from smcgen.text.result import SteerResult
 from smcgen.text.steer import steer
 
 ANSWER = r"A:(\d+)\s*$"
+_ROWS = 2048  # texts in one batch: beyond it, a cache costs memory and brings no speed
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,45 @@ def solve(
     problems: Sequence[Problem], engine: Any, reward: Any, ns: Sequence[int], seed: int = 0
 ) -> Iterator[tuple[list[Outcome], list[SteerResult]]]:
     """Outcomes of one group of methods at a time, with the runs behind them; greedy first."""
-    prompts = [p.prompt for p in problems]
-    common = {"model": engine, "answer": ANSWER, "key": seed, "on_error": "return", "max_steps": 16}
+    # a problem's key is its own: results do not depend on how problems are batched
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(problems)))
 
-    def outcome(method: str, n: int, answers: list[str | None], results: list[SteerResult]) -> Outcome:
-        right = np.array([a == p.answer for a, p in zip(answers, problems, strict=True)])
-        return Outcome(method, n, right, results[0].cost or Cost())
+    def run(n: int, **options: Any) -> tuple[list[SteerResult], Cost]:
+        results, cost, size = [], Cost(), max(1, _ROWS // n)
+        for start in range(0, len(problems), size):
+            batch = slice(start, start + size)
+            new = steer(
+                [p.prompt for p in problems[batch]],
+                model=engine,
+                key=keys[batch],
+                n_particles=n,
+                answer=ANSWER,
+                max_steps=16,
+                on_error="return",
+                **options,
+            )
+            results, cost = results + new, cost + new[0].cost
+        return results, cost
 
-    greedy = steer(prompts, n_particles=1, temperature=0.0, **common)
-    yield [outcome("greedy", 1, [r.answer for r in greedy], greedy)], greedy
+    def outcome(method: str, n: int, answers: list[str | None], cost: Cost) -> Outcome:
+        right = [a == p.answer for a, p in zip(answers, problems, strict=True)]
+        return Outcome(method, n, np.array(right), cost)
+
+    greedy, cost = run(1, temperature=0.0)
+    yield [outcome("greedy", 1, [r.answer for r in greedy], cost)], greedy
     for n in ns:
-        free = steer(prompts, reward=reward, twist="none", ess_threshold=0.0, n_particles=n, **common)
+        free, cost = run(n, reward=reward, twist="none", ess_threshold=0.0)
+        votes = [r.answers(weighted=False).best for r in free]
         yield (
             [
-                outcome("majority", n, [r.answers(weighted=False).best for r in free], free),
-                outcome("best-of-N", n, [best_answer(r) for r in free], free),
-                outcome("weighted best-of-N", n, [r.answer for r in free], free),
+                outcome("majority", n, votes, cost),
+                outcome("best-of-N", n, [best_answer(r) for r in free], cost),
+                outcome("weighted best-of-N", n, [r.answer for r in free], cost),
             ],
             free,
         )
-        filtered = steer(prompts, reward=reward, n_particles=n, **common)
-        yield [outcome("particle filter", n, [r.answer for r in filtered], filtered)], filtered
+        filtered, cost = run(n, reward=reward)
+        yield [outcome("particle filter", n, [r.answer for r in filtered], cost)], filtered
 
 
 def best_answer(result: SteerResult) -> str | None:
@@ -78,12 +98,10 @@ def best_answer(result: SteerResult) -> str | None:
 
 
 def bootstrap_interval(
-    solved: Bool[np.ndarray, " problems"], level: float = 0.95, draws: int = 2000
+    solved: Shaped[np.ndarray, " problems"], level: float = 0.95, draws: int = 2000
 ) -> tuple[float, float]:
-    """Percentile interval of the accuracy, problems drawn with replacement."""
+    """Percentile interval of the accuracy, problems drawn with replacement (solved may be a mean over seeds)."""
     picks = np.random.default_rng(0).integers(len(solved), size=(draws, len(solved)))
     tail = (1 - level) / 2
     low, high = np.quantile(solved[picks].mean(1), [tail, 1 - tail])
     return float(low), float(high)
-
-

@@ -34,7 +34,8 @@ def trace(result: "SteerResult", limit: int = 6) -> str:
             ids = record.tokens[i][record.tokens[i] >= 0]
             score = "" if np.isnan(record.score[i]) else f"{record.score[i]:.3f}"
             groups.setdefault((decode(tokenizer, ids.tolist()).rstrip("\n"), score), []).append(i)
-        ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+        # those with most children first: what lives on must be seen, however short the list
+        ranked = sorted(groups.items(), key=lambda g: (-children[g[1]].sum(), -len(g[1])))
         for (text, score), members in ranked[:limit]:
             born = int(children[members].sum())
             fate = f"children {born}" if resampled else "kept"

@@ -39,9 +39,7 @@ class Resampling(Protocol):
         Ancestors, shape (n,), int32. Never an index of weight zero. All -1 if no weight is positive.
     """
 
-    def __call__(
-        self, key: RandomKey, log_weights: Float[Array, " n"]
-    ) -> Int32[Array, " n"]: ...
+    def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]: ...
 
 
 def double_uniforms(key: RandomKey, shape: tuple[int, ...]) -> Float64[Array, "..."]:
@@ -71,9 +69,7 @@ def cumulative(weights: Float64[Array, " n"]) -> Float64[Array, " n"]:
     return lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0.0))
 
 
-def from_counts_below(
-    below: Int[Array, " n"], weights: Float64[Array, " n"]
-) -> Int32[Array, " n"]:
+def from_counts_below(below: Int[Array, " n"], weights: Float64[Array, " n"]) -> Int32[Array, " n"]:
     """Sorted ancestors from `below[i]`, the number of draws that fall on particles 0..i.
 
     Draws that rounding leaves over or short go to the last particle of positive weight.

@@ -10,9 +10,7 @@ from smcgen.core._types import RandomKey
 from smcgen.core.resampling.base import cumulative, double_uniforms, scaled_weights
 
 
-def draw(
-    uniforms: Float64[Array, " m"], weights: Float64[Array, " n"]
-) -> Int32[Array, " m"]:
+def draw(uniforms: Float64[Array, " m"], weights: Float64[Array, " n"]) -> Int32[Array, " m"]:
     """Index i with probability proportional to `weights[i]`, one per uniform, by inversion."""
     edges = cumulative(weights)
     index = jnp.arange(weights.shape[0], dtype=jnp.int32)
