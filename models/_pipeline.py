@@ -165,6 +165,7 @@ def command_line(argv: list[str] | None, doc: str | None, stages: list[str]) -> 
     parser.add_argument("--scratch", type=Path, default=Path("build/models"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strength", type=float, help="accuracy at which the policy is taken")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the work of each stage")
     parser.add_argument("--tiny", action="store_true", help="a run of seconds, for tests")
     return parser.parse_args(argv)
 
@@ -173,7 +174,13 @@ def run_task(
     task: Task, plan: Plan, rewards: dict[str, RewardPlan], args: argparse.Namespace
 ) -> None:
     """Run the chosen stages in order."""
-    plan = replace(plan, strength=args.strength or plan.strength)
+    plan = replace(
+        plan,
+        strength=args.strength or plan.strength,
+        policy_steps=round(plan.policy_steps * args.scale),
+        samples=round(plan.samples * args.scale),
+    )
+    rewards = {k: replace(r, steps=round(r.steps * args.scale)) for k, r in rewards.items()}
     run = Run(task, plan.tiny() if args.tiny else plan, args.out, args.scratch, args.seed)
     for stage in args.stages:
         print(f"== {stage}", flush=True)

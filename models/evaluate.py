@@ -76,7 +76,7 @@ def _first_failures(grades: list[bool]) -> list[bool]:
 
 
 def reward_metrics(task: Task, folder: Path, texts: dict[str, Rows]) -> Metrics:
-    """AUC and calibration over the step ends of each group, and AUC over finished texts alone."""
+    """AUC and calibration over the step ends of each group, and AUC of first and last lines."""
     model = LlamaForTokenClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     metrics = {}
@@ -88,8 +88,9 @@ def reward_metrics(task: Task, folder: Path, texts: dict[str, Rows]) -> Metrics:
         labels = np.concatenate([found for _, found in pairs])
         metrics[f"prefix AUC, {label}"] = auc(logits, labels)
         metrics[f"prefix ECE, {label}"] = ece(expit(logits), labels)
-        ends = [(found[-1], good[-1]) for found, good in pairs if found]
-        metrics[f"finished text AUC, {label}"] = auc(*zip(*ends, strict=True))
+        for place, at in (("first line", 0), ("last line", -1)):
+            chosen = [(found[at], good[at]) for found, good in pairs if found]
+            metrics[f"{place} AUC, {label}"] = auc(*zip(*chosen, strict=True))
     return metrics
 
 

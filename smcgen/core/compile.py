@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import eval_context
 from jax.extend.core import get_opaque_trace_state
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
@@ -18,7 +19,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 def inside_trace() -> bool:
     """Whether we are under `jit`, `grad`, `vmap` or another JAX transformation."""
     # asked anew each time: this module may be imported by a first call that is itself being traced
-    with jax.core.eval_context():
+    with eval_context():
         outside = get_opaque_trace_state(convention="flax")
     return get_opaque_trace_state(convention="flax") != outside
 
@@ -49,7 +50,7 @@ def _contents(leaf: Any) -> Any:
     """What tells a numpy array that was written to from what it was; JAX arrays do not change."""
     if not isinstance(leaf, np.ndarray) or leaf.dtype.hasobject:
         return None
-    return hashlib.blake2b(np.ascontiguousarray(leaf)).digest()
+    return hashlib.blake2b(leaf.tobytes()).digest()
 
 
 def _node_types(structure: Any) -> tuple:

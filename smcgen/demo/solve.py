@@ -47,9 +47,17 @@ def load_problems(path: Path, limit: int, ops: int = 8) -> list[Problem]:
 
 
 def solve(
-    problems: Sequence[Problem], engine: Any, reward: Any, ns: Sequence[int], seed: int = 0
+    problems: Sequence[Problem],
+    engine: Any,
+    reward: Any,
+    ns: Sequence[int],
+    seed: int = 0,
+    filter_ns: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[Outcome], list[SteerResult]]]:
-    """Outcomes of one group of methods at a time, with the runs behind them; greedy first."""
+    """Outcomes of one group of methods at a time, with the runs behind them; greedy first.
+
+    `filter_ns` are the N of the particle filter, if not all of `ns`.
+    """
     # a problem's key is its own: results do not depend on how problems are batched
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(problems)))
 
@@ -87,6 +95,8 @@ def solve(
             ],
             free,
         )
+        if filter_ns is not None and n not in filter_ns:
+            continue
         filtered, cost = run(n, reward=reward)
         yield [outcome("particle filter", n, [r.answer for r in filtered], cost)], filtered
 

@@ -91,7 +91,12 @@ class Gaussian(smcgen.FeynmanKac):
         return log_z, mean
 
 
-def gaussian(a=0.9, q=0.7, r=0.8, y=(0.5, 1.5, -0.3, 0.4)):
+# Runs of the same shape share one compiled program: most tests use these models with these options.
+Y = (0.5, 1.5, -2.3, 0.4, 1.0)
+OPTIONS = {"n_particles": 8, "ess_threshold": 0.8, "keep": "particles"}
+
+
+def gaussian(a=0.9, q=0.7, r=0.8, y=Y):
     return Gaussian(a, q, r, jnp.asarray(y, jnp.float32))
 
 
@@ -151,6 +156,10 @@ class EndingProblems(Problems):
 
 def stack(chains):
     return jax.tree.map(lambda *x: jnp.stack(x), *chains)
+
+
+def three_chains():
+    return stack([chain(seed, steps=4, spread=2.0) for seed in range(3)])
 
 
 def repeat(model, times):

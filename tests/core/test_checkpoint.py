@@ -10,10 +10,9 @@ import pytest
 import smcgen
 from smcgen import SMCInterrupted
 from smcgen.errors import CheckpointError
-from tests.core.models import Problems, chain, gaussian, stack
+from tests.core.models import OPTIONS, Problems, Y, gaussian, three_chains
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-Y = (0.5, 1.5, -2.3, 0.4, 1.0)
 
 
 class Walk:
@@ -38,11 +37,10 @@ class Walk:
 
 
 MODELS = {
-    "traceable": lambda: gaussian(y=Y),
-    "problems": lambda: Problems(stack([chain(0, steps=4), chain(1, steps=4, spread=2.0)])),
+    "traceable": lambda: gaussian(),
+    "problems": lambda: Problems(three_chains()),
     "numpy": Walk,
 }
-OPTIONS = {"n_particles": 6, "ess_threshold": 0.8, "keep": "particles"}
 
 
 def stop_after(step):
@@ -82,31 +80,31 @@ def test_resumed_is_uninterrupted(name, step, tmp_path):
 @pytest.mark.parametrize("keep", ["summary", "ancestors"])
 def test_whatever_is_kept(keep, tmp_path):
     options = {**OPTIONS, "keep": keep}
-    whole = smcgen.smc(gaussian(y=Y), 3, callback=lambda progress: None, **options)
+    whole = smcgen.smc(gaussian(), 3, callback=lambda progress: None, **options)
     path = tmp_path / "run"
     with pytest.raises(SMCInterrupted):
-        smcgen.smc(gaussian(y=Y), 3, checkpoint=path, callback=stop_after(2), **options)
-    assert_identical(smcgen.smc(gaussian(y=Y), 3, checkpoint=path, **options), whole)
+        smcgen.smc(gaussian(), 3, checkpoint=path, callback=stop_after(2), **options)
+    assert_identical(smcgen.smc(gaussian(), 3, checkpoint=path, **options), whole)
 
 
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "run"
-    smcgen.smc(gaussian(y=Y), 3, checkpoint=path, **OPTIONS)
+    smcgen.smc(gaussian(), 3, checkpoint=path, **OPTIONS)
     return path
 
 
 @pytest.mark.parametrize(
     ("model", "key", "options"),
     [
-        (lambda: gaussian(0.8, y=Y), 3, {}),
+        (lambda: gaussian(0.8), 3, {}),
         (lambda: gaussian(y=Y[:-1]), 3, {}),
         (Walk, 3, {}),
-        (lambda: gaussian(y=Y), 4, {}),
-        (lambda: gaussian(y=Y), 3, {"n_particles": 7}),
-        (lambda: gaussian(y=Y), 3, {"ess_threshold": 0.5}),
-        (lambda: gaussian(y=Y), 3, {"resampling": "ssp"}),
-        (lambda: gaussian(y=Y), 3, {"keep": "ancestors"}),
+        (lambda: gaussian(), 4, {}),
+        (lambda: gaussian(), 3, {"n_particles": 7}),
+        (lambda: gaussian(), 3, {"ess_threshold": 0.5}),
+        (lambda: gaussian(), 3, {"resampling": "ssp"}),
+        (lambda: gaussian(), 3, {"keep": "ancestors"}),
     ],
 )
 def test_another_run_is_refused(model, key, options, written):
@@ -128,7 +126,7 @@ def test_a_changed_attribute_of_a_plain_object_is_refused(tmp_path):
 def test_a_corrupt_file(content, written):
     written.write_bytes(written.read_bytes()[:-7] if content is None else content)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        smcgen.smc(gaussian(y=Y), 3, checkpoint=written, **OPTIONS)
+        smcgen.smc(gaussian(), 3, checkpoint=written, **OPTIONS)
 
 
 def test_a_missing_folder(tmp_path):
@@ -141,7 +139,7 @@ def test_a_kill_while_writing_leaves_the_step_before(tmp_path, monkeypatch):
     from smcgen.core import checkpoint
 
     path, saved = tmp_path / "run", []
-    whole = smcgen.smc(gaussian(y=Y), 3, callback=lambda progress: None, **OPTIONS)
+    whole = smcgen.smc(gaussian(), 3, callback=lambda progress: None, **OPTIONS)
 
     def dies(arrays, file, metadata):
         if len(saved) == 3:
@@ -153,12 +151,12 @@ def test_a_kill_while_writing_leaves_the_step_before(tmp_path, monkeypatch):
     save = checkpoint.save_file
     monkeypatch.setattr(checkpoint, "save_file", dies)
     with pytest.raises(SMCInterrupted):
-        smcgen.smc(gaussian(y=Y), 3, checkpoint=path, **OPTIONS)
+        smcgen.smc(gaussian(), 3, checkpoint=path, **OPTIONS)
     assert all(file != path for file in saved)
     monkeypatch.undo()
     seen = []
     resumed = smcgen.smc(
-        gaussian(y=Y), 3, checkpoint=path, callback=lambda p: seen.append(p.t), **OPTIONS
+        gaussian(), 3, checkpoint=path, callback=lambda p: seen.append(p.t), **OPTIONS
     )
     assert seen == [3, 4]
     assert_identical(resumed, whole)

@@ -8,7 +8,16 @@ import pytest
 import smcgen
 from smcgen import SMCError, SMCInterrupted, Status
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
-from tests.core.models import EndingProblems, Host, Problems, chain, gaussian, stack
+from tests.core.models import (
+    OPTIONS,
+    EndingProblems,
+    Host,
+    Problems,
+    chain,
+    gaussian,
+    stack,
+    three_chains,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -141,25 +150,24 @@ def test_all_weights_zero(at):
 
 
 def test_a_traced_run_fails_in_the_same_words():
-    model = chain(2, steps=3)
-    dead = type(model)(model.log_start, model.log_move, model.log_g.at[2].set(-jnp.inf))
+    dead = gaussian(y=(0.5, 1.5, np.inf, 0.4, 1.0))
     with pytest.raises(SMCError, match="all weights are zero at step 2") as caught:
-        smcgen.smc(dead, 0, 5)
-    assert caught.value.result.num_steps == 3
+        smcgen.smc(dead, 0, **OPTIONS)
+    assert caught.value.result.num_steps == 4
     # inside a transformation there is no raising: the status says it
-    status = jax.jit(lambda key: smcgen.smc(dead, key, 5).status)(jax.random.key(0))
+    status = jax.jit(lambda key: smcgen.smc(dead, key, **OPTIONS).status)(jax.random.key(0))
     assert status == Status.ALL_WEIGHTS_ZERO
 
 
 @pytest.mark.parametrize("driver", [lambda m: m, Host], ids=["traced", "host"])
 def test_one_failing_problem_does_not_harm_the_others(driver):
-    chains = stack([chain(i, steps=4, spread=2.0) for i in range(3)])
-    fine = smcgen.smc(driver(Problems(chains)), 1, 8, ess_threshold=0.9)
+    chains = three_chains()
+    fine = smcgen.smc(driver(Problems(chains)), 1, **OPTIONS)
     for value, status in ((-jnp.inf, 1), (jnp.nan, 2)):
         log_g = chains.log_g.at[1, 2].set(value)
         broken = type(chains)(chains.log_start, chains.log_move, log_g)
         with pytest.raises(SMCError, match="at step 2 of problem 1") as caught:
-            smcgen.smc(driver(Problems(broken)), 1, 8, ess_threshold=0.9)
+            smcgen.smc(driver(Problems(broken)), 1, **OPTIONS)
         result = caught.value.result
         np.testing.assert_array_equal(result.status, [0, status, 0])
         assert result.num_steps == 4
@@ -175,19 +183,19 @@ def test_one_failing_problem_does_not_harm_the_others(driver):
 
 
 def test_several_failing_problems_are_listed():
-    chains = stack([chain(i) for i in range(3)])
+    chains = three_chains()
     log_g = chains.log_g.at[jnp.array([0, 2]), 1].set(-jnp.inf)
     broken = type(chains)(chains.log_start, chains.log_move, log_g)
     with pytest.raises(SMCError, match=r"2 of 3 problems failed: \[0, 2\]"):
-        smcgen.smc(Problems(broken), 0, 4)
+        smcgen.smc(Problems(broken), 0, **OPTIONS)
 
 
 def test_a_failed_problem_stays_as_it_failed():
     """A NaN after the weights have died does not turn log 0 into NaN."""
-    chains = stack([chain(0), chain(1)])
+    chains = three_chains()
     log_g = chains.log_g.at[0, 1].set(-jnp.inf).at[0, 2].set(jnp.nan)
     broken = type(chains)(chains.log_start, chains.log_move, log_g)
-    result = smcgen.smc(Problems(broken), 0, 4, on_error="return")
+    result = smcgen.smc(Problems(broken), 0, on_error="return", **OPTIONS)
     assert result.status[0] == Status.ALL_WEIGHTS_ZERO
     assert result.log_evidence[0] == -np.inf
     assert np.asarray(result.log_evidence_increments)[:, 0].sum() == -np.inf

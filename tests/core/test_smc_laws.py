@@ -13,7 +13,7 @@ from tests.laws import assert_unbiased
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 CHAINS = [chain(0), chain(1, spread=3.0), chain(2, impossible=True)]
-GAUSSIANS = [gaussian(), gaussian(-0.5, 1.2, 0.5, (1.0, -2.0, 0.3, 0.0))]
+GAUSSIANS = [gaussian(), gaussian(-0.5, 1.2, 0.5, (1.0, -2.0, 0.3, 0.0, 0.5))]
 RUNS = 5000
 PHI = jnp.array([0.2, -1.0, 3.0])
 
@@ -51,7 +51,6 @@ def check_chains(n, scheme, threshold):
         (2, "multinomial", 1.0),
         (3, "stratified", 1.0),
         (2, "systematic", 0.8),
-        (10, "systematic", 1.0),
         (3, "residual", 1.0),
         (10, "ssp", 1.0),
         (3, "killing", 1.0),
@@ -63,7 +62,7 @@ def test_unbiased_on_enumerated_chains(n, scheme, threshold):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threshold", [0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("n", [2, 3, 10])
 @pytest.mark.parametrize(
     "scheme", ["multinomial", "stratified", "systematic", "residual", "ssp", "killing"]

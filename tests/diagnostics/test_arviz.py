@@ -11,7 +11,7 @@ import pytest
 
 import smcgen
 from smcgen.errors import InvalidArgument, MissingExtra
-from tests.core.models import Problems, chain, gaussian, stack
+from tests.core.models import OPTIONS, Problems, gaussian, three_chains
 from tests.laws import assert_law
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -20,21 +20,21 @@ arviz = pytest.importorskip("arviz")
 
 @pytest.fixture(scope="module")
 def run():
-    return smcgen.smc(gaussian(), 1, 9)
+    return smcgen.smc(gaussian(), 1, **OPTIONS)
 
 
 def test_an_array_is_x(run):
     data = run.to_arviz()
     assert isinstance(data, arviz.InferenceData)
     assert data.posterior["x"].dims == ("chain", "draw")
-    assert data.posterior["x"].shape == (1, 9)
+    assert data.posterior["x"].shape == (1, 8)
     assert np.isin(data.posterior["x"], run.particles).all()
     assert data.sample_stats["ess"].dims == ("step",)
     np.testing.assert_allclose(data.sample_stats["ess"], run.ess)
     attrs = data.attrs
     np.testing.assert_allclose(attrs["log_evidence"], run.log_evidence)
     np.testing.assert_allclose(attrs["log_evidence_stderr"], run.log_evidence_stderr)
-    assert (attrs["n_particles"], attrs["status"]) == (9, "OK")
+    assert (attrs["n_particles"], attrs["status"]) == (8, "OK")
 
 
 def test_draws_are_by_weight_and_rows_stay_together(run):
@@ -42,7 +42,7 @@ def test_draws_are_by_weight_and_rows_stay_together(run):
     data = run.to_arviz(key=3, num=20_000)
     x = np.asarray(data.posterior["x"])[0]
     which = np.argmax(x[:, None] == np.asarray(run.particles), 1)
-    assert_law(np.bincount(which, minlength=9), np.exp(np.asarray(run.log_weights, np.float64)))
+    assert_law(np.bincount(which, minlength=8), np.exp(np.asarray(run.log_weights, np.float64)))
     stats = data.sample_stats
     np.testing.assert_array_equal(stats["log_weight"][0], np.asarray(run.log_weights)[which])
     np.testing.assert_array_equal(stats["founder"][0], np.asarray(run.founders)[which])
@@ -57,25 +57,25 @@ class Pair(NamedTuple):
 
 def test_names_of_nested_particles(run):
     x = run.particles
-    nested = {"a": x, "b": Pair(x, jnp.ones((9, 2, 3))), "c": [x > 0], "text": np.array(["t"] * 9)}
+    nested = {"a": x, "b": Pair(x, jnp.ones((8, 2, 3))), "c": [x > 0], "text": np.array(["t"] * 8)}
     data = run.replace(particles=nested).to_arviz()
     assert set(data.posterior) == {"a", "b.left", "b.right", "c.0"}
-    assert data.posterior["b.right"].shape == (1, 9, 2, 3)
+    assert data.posterior["b.right"].shape == (1, 8, 2, 3)
     pair = run.replace(particles=(x, 2 * x)).to_arviz().posterior
     assert set(pair) == {"x.0", "x.1"}
     np.testing.assert_allclose(pair["x.1"], 2 * pair["x.0"])
 
 
 def test_problems_are_a_dimension():
-    result = smcgen.smc(Problems(stack([chain(i, steps=4) for i in range(2)])), 0, 6)
+    result = smcgen.smc(Problems(three_chains()), 0, **OPTIONS)
     data = result.to_arviz(num=50)
     assert data.posterior["x"].dims == ("chain", "draw", "problem")
-    assert data.posterior["x"].shape == (1, 50, 2)
+    assert data.posterior["x"].shape == (1, 50, 3)
     assert data.sample_stats["ess"].dims == ("step", "problem")
-    assert data.attrs["status"] == ["OK", "OK"]
-    assert len(data.attrs["log_evidence"]) == 2
+    assert data.attrs["status"] == ["OK"] * 3
+    assert len(data.attrs["log_evidence"]) == 3
     log_weight = np.asarray(data.sample_stats["log_weight"])[0]
-    for b in range(2):
+    for b in range(3):
         assert np.isin(log_weight[:, b], result.log_weights[b]).all()
 
 

