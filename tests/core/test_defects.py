@@ -72,6 +72,14 @@ def test_no_key_is_used_twice(problems):
     used = spy_on_keys(problems)
     assert len(used) == (problems or 1) * (1 + 5 + 5)
     assert len(set(used)) == len(used)
+    # nor is a key that was drawn from the parent of another
+    first = jax.random.wrap_key_data(jnp.asarray(used[: problems or 1], jnp.uint32))
+    for t in range(6):
+        below = jax.vmap(lambda key, t=t: jax.random.split(jax.random.fold_in(key, t)))(first)
+        split = jax.vmap(lambda key: jax.random.split(key, 3))(first)
+        for children in (below, split):
+            data = np.asarray(jax.random.key_data(children)).reshape(-1, 2)
+            assert not set(map(tuple, data.tolist())) & set(used)
 
 
 @pytest.mark.parametrize("driver", [lambda m: m, Host], ids=["traced", "host"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smcgen.core.resampling import SCHEMES, base, resolve
+from smcgen.core.resampling import SCHEMES, base, multinomial, resolve
 from smcgen.errors import InvalidArgument, UnknownName
 from tests.laws import LIMIT, assert_law, assert_unbiased
 
@@ -228,6 +228,13 @@ def test_uniforms_are_strictly_inside_the_unit_interval(bits, monkeypatch):
     )():
         assert (np.asarray(ancestors) >= 0).all()
         assert np.isfinite(np.take_along_axis(np.asarray(cases), np.asarray(ancestors), 1)).all()
+
+
+def test_inversion_at_the_edges():
+    """A uniform of exactly 0 or 1, or on an edge, still finds a particle of positive weight."""
+    with jax.enable_x64(True):
+        uniforms, weights = jnp.asarray([0.0, 0.5, 1.0]), jnp.asarray([0.0, 1.0, 0.0, 1.0, 0.0])
+        np.testing.assert_array_equal(multinomial.draw(uniforms, weights), [1, 3, 3])
 
 
 def test_names(unchecked):

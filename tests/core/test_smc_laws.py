@@ -42,7 +42,7 @@ def check_chains(n, scheme, threshold):
         assert_unbiased(zphi_hat[b] / zphi, 1.0, f"Z phi of chain {b}")
     np.testing.assert_allclose(increments, z_hat, rtol=1e-4)
     assert (z_hat[2] == 0).any(), "no run of the third chain died: the test is weaker than it says"
-    assert resampled.any() == (threshold > 0)
+    assert resampled.any() == (threshold * n > 1)  # ESS is never below 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_consistent_with_many_particles():
     np.testing.assert_allclose(run.expectation(), mean, atol=0.02)
 
 
-@pytest.mark.parametrize("driver", ["traced", "host"])
+@pytest.mark.parametrize("driver", ["traced", pytest.param("host", marks=pytest.mark.slow)])
 def test_unbiased_with_a_problem_axis(driver):
     """Every problem is its own run; adaptive resampling that lost the weights would fail here."""
     model = Problems(repeat(CHAINS[2], RUNS))
