@@ -1,7 +1,9 @@
 """The command line: `smcgen demo`, `smcgen steer`."""
 
 import json
+import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +39,7 @@ def demo(
     n: Annotated[str, typer.Option(help="Samples per problem, comma-separated.")] = "1,4,16",
     seed: int = 0,
     reward: Annotated[
-        str, typer.Option(help="Process reward shipped: good or fair.")
+        str, typer.Option(help="Process reward: folder name in models/.")
     ] = "tape-prm-good",
     out: Annotated[Path, typer.Option(help="Where table, figure and trace go.")] = Path(
         "runs/demo"
@@ -70,7 +72,7 @@ def steer(
     step: Annotated[
         str, typer.Option(help=r"Delimiter of a step (\n is a newline), or a number of tokens.")
     ] = r"\n",
-    max_steps: int = 64,
+    max_steps: int | None = None,
     max_tokens: int = 1024,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -86,6 +88,7 @@ def steer(
     import jax
     import jax.numpy as jnp
 
+    from smcgen.core.status import Status
     from smcgen.text.engines.transformers import Transformers
     from smcgen.text.rewards import ProcessReward
     from smcgen.text.steer import steer as run
@@ -106,22 +109,27 @@ def steer(
             "answer": answer,
             "on_error": "return",
         }
-        sink = output.open("w") if output else sys.stdout
-        for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            # a prompt's key is its line's: results do not depend on how lines are batched
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(
-                jax.random.key(seed), jnp.arange(start, start + len(some))
-            )
-            prompts = [row["prompt"] for row in some]
-            results = run(prompts, key=keys, progress=sys.stderr.isatty(), **options)
-            for row, result in zip(some, results, strict=True):
-                sink.write(json.dumps(row | _record(result)) + "\n")
-                sink.flush()
-                if trace:
-                    typer.echo(result.trace(), err=True)
-        if output:
-            sink.close()
+        done = 0
+        with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as sink:
+            try:
+                for start in range(0, len(rows), batch):
+                    some = rows[start : start + batch]
+                    # a prompt's key is its line's: results do not depend on how lines are batched
+                    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+                        jax.random.key(seed), jnp.arange(start, start + len(some))
+                    )
+                    prompts = [row["prompt"] for row in some]
+                    results = run(prompts, key=keys, progress=sys.stderr.isatty(), **options)
+                    if any(result.status is Status.INTERRUPTED for result in results):
+                        raise KeyboardInterrupt
+                    for row, result in zip(some, results, strict=True):
+                        sink.write(_line(row | _record(result)))
+                        sink.flush()
+                        done += 1
+                        if trace:
+                            typer.echo(result.trace(), err=True)
+            except KeyboardInterrupt as interrupt:
+                raise _Interrupted(f"{done} of {len(rows)} prompts are done") from interrupt
 
 
 def _record(result: Any) -> dict[str, Any]:
@@ -135,8 +143,21 @@ def _record(result: Any) -> dict[str, Any]:
         "status": result.status.name,
         "texts": result.texts,
         "weights": result.weights.tolist(),
-        "scores": [None if s != s else s for s in result.scores.tolist()],
+        "scores": result.scores.tolist(),
     }
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A line of JSONL. JSON has no NaN and no infinity: they are null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(row), allow_nan=False) + "\n"
 
 
 def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
@@ -144,7 +165,9 @@ def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
         raise SmcgenError("give either --prompt or --input")
     if prompt is not None:
         return [{"prompt": prompt.replace(r"\n", "\n")}]
-    lines = (sys.stdin.read() if str(path) == "-" else Path(str(path)).read_text()).splitlines()
+    lines = (
+        sys.stdin.read() if str(path) == "-" else Path(str(path)).read_text(encoding="utf-8")
+    ).splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -170,8 +193,12 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     return numbers
 
 
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what was done before it."""
+
+
 class _errors:
-    """smcgen's own errors as one line, without a traceback."""
+    """smcgen's own errors, and Ctrl-C, as one line without a traceback."""
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -180,6 +207,10 @@ class _errors:
         if isinstance(error, SmcgenError | OSError):
             typer.secho(f"smcgen: {error}", err=True, fg=typer.colors.RED)
             raise typer.Exit(2) from error
+        if isinstance(error, KeyboardInterrupt):
+            done = f": {error}" if isinstance(error, _Interrupted) else ""
+            typer.secho(f"smcgen: interrupted{done}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(130) from error
 
 
 if __name__ == "__main__":

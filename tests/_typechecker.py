@@ -9,7 +9,7 @@ from typing import Any, get_args, runtime_checkable
 
 from beartype import BeartypeConf, beartype
 
-# Entry points: tests hand them wrong types on purpose, to see the message that a user gets.
+# Entry points that check their own arguments, and take any object with the methods of a model.
 _CHECK_THEMSELVES = {"smcgen.core.smc.smc", "smcgen.core.smc._settings", "smcgen.text.steer.steer"}
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
 

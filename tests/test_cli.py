@@ -1,5 +1,6 @@
 """The command line."""
 
+import importlib
 import json
 
 import pytest
@@ -21,7 +22,17 @@ def test_version():
 
 
 def test_steer_one_prompt():
-    done = run("steer", *MODEL, "--prompt", r"Q:12+34\n", "-n", 4, "--reward", shipped("tape-prm-good"), "--trace")
+    done = run(
+        "steer",
+        *MODEL,
+        "--prompt",
+        r"Q:12+34\n",
+        "-n",
+        4,
+        "--reward",
+        shipped("tape-prm-good"),
+        "--trace",
+    )
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout.splitlines()[0])
     assert row["status"] == "OK"
@@ -32,7 +43,9 @@ def test_steer_one_prompt():
 
 def test_jsonl_in_jsonl_out_whatever_the_batch(tmp_path):
     prompts = tmp_path / "in.jsonl"
-    prompts.write_text("".join(json.dumps({"id": i, "prompt": f"Q:{i}2+34\n"}) + "\n" for i in (1, 2, 3)))
+    prompts.write_text(
+        "".join(json.dumps({"id": i, "prompt": f"Q:{i}2+34\n"}) + "\n" for i in (1, 2, 3))
+    )
     rows = []
     for batch in (1, 3):
         out = tmp_path / f"{batch}.jsonl"
@@ -86,3 +99,66 @@ def test_demo_writes_table_figure_and_trace(tmp_path):
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
     assert "step 1" in (tmp_path / "trace.txt").read_text()
     assert run("demo", "--n", "x").exit_code == 2
+
+
+def strict(text):
+    """JSON as other languages read it: no NaN, no Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path, monkeypatch):
+    module = importlib.import_module("smcgen.text.steer")  # the package has a function of that name
+    steer = module.steer
+    forbid = lambda texts: [float("-inf") for _ in texts]
+    monkeypatch.setattr(module, "steer", lambda *a, **kw: steer(*a, **kw | {"reward": forbid}))
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "Q:1+1\\n", "known": NaN}\n')
+    done = run("steer", *MODEL, "--input", path, "-n", 2)
+    assert done.exit_code == 0, done.output
+    row = strict(done.stdout)
+    assert row["status"] == "ALL_WEIGHTS_ZERO"
+    assert row["log_evidence"] is None
+    assert row["known"] is None
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch, inside):
+    """Inside a run, which is returned as it is, and between two."""
+    module = importlib.import_module("smcgen.text.steer")
+    steer, calls = module.steer, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) < 3:
+            return steer(*arguments, **options)
+        if not inside:
+            raise KeyboardInterrupt
+        told = lambda progress: (_ for _ in ()).throw(KeyboardInterrupt)
+        return steer(*arguments, **options, callback=told)
+
+    monkeypatch.setattr(module, "steer", interrupted)
+    prompts, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    prompts.write_text(
+        "".join(json.dumps({"id": i, "prompt": f"Q:{i}2+34\n"}) + "\n" for i in range(1, 6))
+    )
+    done = run("steer", *MODEL, "--input", prompts, "--output", out, "-n", 2, "--batch", 1)
+    assert done.exit_code == 130
+    assert done.stderr.strip() == "smcgen: interrupted: 2 of 5 prompts are done"
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [1, 2]
+    assert len(calls) == 3
+
+
+def test_ctrl_c_in_the_demo(monkeypatch):
+    import smcgen.demo.run
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smcgen.demo.run, "demo", interrupt)
+    done = run("demo")
+    assert done.exit_code == 130
+    assert done.stderr.strip() == "smcgen: interrupted"

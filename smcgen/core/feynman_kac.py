@@ -152,6 +152,10 @@ class Resolved:
     close: Callable | None
     checkpointing: "Checkpointable | None"
 
+    def on_host(self) -> "Resolved":
+        """For a model that is not traceable: ancestors are numpy, which torch and engines can index by."""
+        return replace(self, take=lambda state, a: self.take(state, np.asarray(a)))
+
     def jitted(self, model: Any) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
         methods = {name: partial(_compiled, *split(model), name) for name in ("step", "take")}

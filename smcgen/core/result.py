@@ -142,15 +142,21 @@ class SMCResult:
         """Standard error of `log_evidence` from this one run's genealogy.
 
         `V = 1 - (n / (n - 1))^(r + 1) (1 - sum_e W_e^2)`, W_e the weight of founder e's descendants and r the number
-        of resamplings, estimates the relative variance of Z-hat (Lee and Whiteley 2018); unbiased for
-        multinomial resampling, an overestimate for the others, and of no use once a single
-        founder is left (then it is 1). It can be negative by chance; the error is then given as 0.
+        of resamplings, estimates the relative variance of Z-hat (Lee and Whiteley 2018): `Z-hat^2 V` is
+        unbiased for its variance under multinomial resampling at fixed times, an overestimate for
+        the other schemes. NaN where the genealogy says nothing: one founder is left, or V < 0,
+        which happens as founders become few; run more particles then, or several runs.
         """
-        return np.asarray(np.sqrt(np.clip(self._relative_variance(), 0, None)))
+        variance = self._relative_variance()
+        known = (variance >= 0) & (self.unique_founders > (self.n_particles > 1))
+        return np.asarray(np.sqrt(np.where(known, variance, np.nan)))
 
     def _relative_variance(self) -> Float[np.ndarray, "*p"]:
         n = self.n_particles
-        weights, founders = np.asarray(self.weights, np.float64), np.asarray(self.founders)
+        log_weights = np.asarray(self.log_weights, np.float64)
+        weights = np.exp(log_weights - log_weights.max(-1, keepdims=True))
+        # in float32 they sum to 1 up to 1e-7, which (n / (n - 1))^r makes large
+        weights, founders = weights / weights.sum(-1, keepdims=True), np.asarray(self.founders)
         flat_w, flat_e = weights.reshape(-1, n), founders.reshape(-1, n)
         mass = np.stack([np.bincount(e, w, n) for e, w in zip(flat_e, flat_w, strict=True)])
         r = np.asarray(self.resampled).sum(0)

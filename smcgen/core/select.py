@@ -86,8 +86,9 @@ class Reweighting(NamedTuple):
 def reweight(log_weights: LogWeights, log_g: LogG) -> Reweighting:
     """Multiply weights by potentials, normalise, and say what is wrong if anything is."""
     log_g = log_g.astype(log_weights.dtype)
-    bad = jnp.isnan(log_g) | (log_g == jnp.inf)
-    log_g = jnp.where(bad, 0.0, log_g)
+    # a particle of weight zero is out, whatever its potential
+    bad = (jnp.isnan(log_g) | (log_g == jnp.inf)) & (log_weights > -jnp.inf)
+    log_g = jnp.where(bad | (log_weights == -jnp.inf), 0.0, log_g)
     # relative to the largest: in float32 a log G of -1e5 would leave two digits of the weights
     top = jnp.max(jnp.where(log_weights > -jnp.inf, log_g, -jnp.inf), axis=-1)
     broken, dead = jnp.any(bad, axis=-1), top == -jnp.inf

@@ -1,7 +1,9 @@
 """Sequential Monte Carlo: one body, two drivers."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,7 +24,7 @@ from smcgen.core.resampling import Resampling, resolve
 from smcgen.core.result import SMCResult
 from smcgen.core.select import Adaptive
 from smcgen.core.status import SMCInterrupted, Status
-from smcgen.errors import InvalidArgument, SmcgenError, UnknownName
+from smcgen.errors import InvalidArgument, UnknownName
 
 
 class Progress(NamedTuple):
@@ -99,14 +101,18 @@ def smc(
         if on_error == "raise":
             raise_if_failed(result)
         return result
-    watchers: list[Any] = [callback] if callback else []
-    if progress:
-        from smcgen.progress import ProgressBar
-
-        watchers.append(ProgressBar())
+    if compiling.inside_trace():
+        allowed = "a traceable model without progress, callback or checkpoint inside a transformation"
+        raise InvalidArgument("model", type(model).__name__, allowed)
     saved = Checkpoint(Path(checkpoint), resolved, model, keys, settings) if checkpoint else None
-    run = _HostRun(model, resolved, keys, settings, watchers, saved)
-    result = run.result(on_error)
+    watchers: list[Any] = [callback] if callback else []
+    with ExitStack() as stack:
+        if progress:
+            from smcgen.progress import ProgressBar
+
+            watchers.append(stack.enter_context(closing(ProgressBar())))
+        run = _HostRun(model, resolved, keys, settings, watchers, saved)
+        result = run.result(on_error)
     if on_error == "raise":
         raise_if_failed(result, run.shown)
     return result
@@ -142,7 +148,7 @@ class _HostRun:
         watchers: list,
         saved: Checkpoint | None,
     ):
-        self._model = model.jitted(original) if model.traceable else model
+        self._model = model.jitted(original) if model.traceable else model.on_host()
         self._init_key, self._step_key = _split(keys)
         self._settings, self._watchers = settings, watchers
         self._meter = Meter()
@@ -166,16 +172,13 @@ class _HostRun:
                 return result
             message = f"interrupted after step {result.num_steps} of {model.num_steps}; .result has the run"
             raise SMCInterrupted(message, result) from interrupt
-        except SmcgenError as error:
+        except Exception as error:  # a model, reward or callback failed: nothing is lost
             if driver.carry is not None:
-                error.add_note(
-                    f"at step {len(driver.infos) + 1}; error.result has the run before it"
-                )
+                step = len(driver.infos) + 1
+                error.add_note(f"at step {step}; error.result has the run before it")
                 error.result = self._so_far(driver)  # pyright: ignore[reportAttributeAccessIssue]
             raise
         finally:
-            for watcher in self._watchers:
-                getattr(watcher, "close", lambda: None)()
             if model.close and driver.carry is not None:
                 model.close(driver.carry.state)
         return self._so_far(driver)
@@ -241,7 +244,7 @@ def _no_steps(carry: Carry) -> Info:
 def _settings(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Settings:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InvalidArgument("n_particles", n, "an integer >= 1")
-    if not isinstance(ess_threshold, int | float) or not 0 <= ess_threshold <= 1:
+    if not isinstance(ess_threshold, Real) or not 0 <= ess_threshold <= 1:
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))

@@ -1,18 +1,11 @@
-"""Log-weights: normalising, effective sample size, means.
+"""Log-weights: effective sample size, and sums that keep their digits.
 
 All functions act on the last axis and broadcast over leading ones.
 """
 
 import jax
 import jax.numpy as jnp
-from jax.nn import logsumexp
 from jaxtyping import Array, Float
-
-
-def normalise(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
-    """Log-weights shifted so that their exponentials sum to 1."""
-    shifted = log_weights - jax.lax.stop_gradient(jnp.max(log_weights, axis=-1, keepdims=True))
-    return shifted - logsumexp(shifted, axis=-1, keepdims=True)
 
 
 def ess(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b"]:
@@ -21,11 +14,6 @@ def ess(log_weights: Float[Array, "*b n"]) -> Float[Array, "*b"]:
     w = jnp.exp(log_weights - jnp.where(jnp.isfinite(top), top, 0.0))
     total = jnp.sum(w, axis=-1)
     return jnp.where(total > 0, total**2 / jnp.maximum(jnp.sum(w * w, axis=-1), 1e-37), 0.0)
-
-
-def log_mean_exp(log_values: Float[Array, "*b n"]) -> Float[Array, "*b"]:
-    """`log(mean(exp(v)))` without overflow."""
-    return logsumexp(log_values, axis=-1) - jnp.log(log_values.shape[-1])
 
 
 def compensated_add(

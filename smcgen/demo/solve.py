@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from smcgen.core.cost import Cost
+from smcgen.core.status import Status
 from smcgen.text.result import SteerResult
 from smcgen.text.steer import steer
 
@@ -75,6 +76,8 @@ def solve(
                 on_error="return",
                 **options,
             )
+            if any(r.status is Status.INTERRUPTED for r in new):
+                raise KeyboardInterrupt  # half a run is no measurement
             results, cost = results + new, cost + new[0].cost
         return results, cost
 
@@ -97,7 +100,8 @@ def solve(
         )
         if filter_ns is not None and n not in filter_ns:
             continue
-        filtered, cost = run(n, reward=reward)
+        # resampling at every step, as Puri et al. do: each line is tried by all n particles
+        filtered, cost = run(n, reward=reward, ess_threshold=1.0)
         yield [outcome("particle filter", n, [r.answer for r in filtered], cost)], filtered
 
 

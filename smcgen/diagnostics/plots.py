@@ -91,8 +91,8 @@ def _evidence(axis: Any, run: Run) -> None:
     )
     if finite.all():
         last = run.log_evidence[-1]
-        error = "(one founder left: error unknown)"
-        if run.stderr < 0.999:
+        error = "(error unknown: too few founders)"
+        if np.isfinite(run.stderr):
             axis.errorbar(steps[-1], last, run.stderr, color=_BLUE, capsize=3, clip_on=False)
             error = f"± {run.stderr:.2f}"
         said = f"$\\log\\hat Z = {last:.2f}$ {error}"

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +63,9 @@ class TextModel(FeynmanKac[TextState]):
             run has a leading problem axis, and resampling stays within each problem.
         potential: psi, or None for the base model itself.
         step_rule: when a step ends: a delimiter, k tokens (1: token level), a function, a `Step`.
-        num_steps: most steps of a text; at the last one, texts are cut off (`Finish.LENGTH`).
-        max_tokens: most tokens of a text.
+        max_steps: most steps of a text, at the last of which it is cut off (`Finish.LENGTH`);
+            None: as many as `max_tokens` allows.
+        max_tokens: most tokens of a text, at the last of which it is cut off.
         sampling: the base law p.
         proposal: another law to draw from; the weights correct for it.
     """
@@ -72,16 +74,18 @@ class TextModel(FeynmanKac[TextState]):
     prompt: Any
     potential: Potential | None = None
     step_rule: Any = "\n"
-    num_steps: int = 64
+    max_steps: int | None = None
     max_tokens: int = 1024
     sampling: Sampling = Sampling()
     proposal: Sampling | None = None
     traceable = False
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise InvalidArgument(name, getattr(self, name), "an integer >= 1")
+        for name, value in {"max_steps": self.max_steps, "max_tokens": self.max_tokens}.items():
+            if value is None and name == "max_steps":
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise InvalidArgument(name, value, "an integer >= 1")
         as_step(self.step_rule)
         longest = max(len(p.ids) for p in self.prompts)
         if longest >= self.engine.max_length:
@@ -100,6 +104,11 @@ class TextModel(FeynmanKac[TextState]):
     def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """None for a single prompt."""
         return None if is_single(self.prompt) else len(self.prompts)
+
+    @property
+    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Calls of `step`, at most; a step writes at least one token."""
+        return int(self.max_tokens if self.max_steps is None else self.max_steps)
 
     @cached_property
     def _step(self) -> Step:
@@ -159,10 +168,8 @@ class TextModel(FeynmanKac[TextState]):
             log_psi[alive] = sum(
                 (w.log_psi(texts, alive) for w in state.twists), np.zeros(len(alive))
             )
-            # a particle of weight zero stays so: -inf - (-inf) would be NaN
-            impossible = state.log_psi[alive] == -np.inf
-            with np.errstate(invalid="ignore"):
-                log_g[alive] += np.where(impossible, -np.inf, log_psi[alive] - state.log_psi[alive])
+            log_g[alive] += log_psi[alive] - state.log_psi[alive]
+        texts = self._given_up(texts, log_g)
         log_base = state.log_base.copy()
         log_base[rows] += new.log_base
         ended = rows[texts.ended[rows]]
@@ -172,6 +179,15 @@ class TextModel(FeynmanKac[TextState]):
         step[rows] = new.tokens
         state = replace(state, texts=texts, log_base=log_base, log_psi=log_psi, step=step)
         return state, self._per_problem(log_g)
+
+    def _given_up(self, texts: Texts, log_g: np.ndarray) -> Texts:
+        """Running texts of weight zero end here, and so do all of a problem whose run has failed."""
+        broken = np.isnan(log_g) | (log_g == np.inf)
+        failed = np.repeat(broken.reshape(len(self.prompts), -1).any(1), texts.n)
+        over = (failed | (log_g == -np.inf)) & ~texts.ended
+        if not over.any():
+            return texts
+        return replace(texts, finish=np.where(over, np.int8(Finish.DEAD), texts.finish))
 
     def take(self, state: TextState, ancestors: Any) -> TextState:
         ancestors = np.asarray(ancestors)
@@ -207,12 +223,14 @@ class TextModel(FeynmanKac[TextState]):
         return f"{text[-300:]!r} ({finish.lower()}) after the prompt {self.prompts[problem].text[:120]!r}"
 
     def close(self, state: TextState) -> None:
-        """Free the engine's session."""
-        state.engine.close()
+        """Free the engine's and the rewards' sessions."""
+        for session in (state.engine, *state.twists):
+            session.close()
 
     def fingerprint(self) -> str:
         """Engine, prompts and settings."""
-        parts = [self.engine.name, [p.ids for p in self.prompts], self.potential, self._step]
+        engine = [self.engine.name, self.engine.max_length, sorted(self.engine.eos_ids)]
+        parts = [engine, self.prompts, self.potential, self._step]
         parts += [self.num_steps, self.max_tokens, self.sampling, self.proposal]
         return hashlib.sha256(identity(parts).encode()).hexdigest()
 

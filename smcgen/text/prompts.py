@@ -1,13 +1,17 @@
 """Prompts: strings, chat messages or token ids, made token ids once and never decoded again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from numbers import Integral
+from typing import Any
+
+import numpy as np
 
 from smcgen.errors import InvalidArgument
 
 ChatMessage = Mapping[str, str]
-PromptLike = str | Sequence[ChatMessage] | Sequence[int]
+PromptLike = str | Sequence[ChatMessage] | Sequence[int] | np.ndarray
+_ALLOWED = "a string, chat messages (a list of mappings) or token ids"
 
 
 @dataclass(frozen=True)
@@ -26,22 +30,28 @@ class Prompt:
 
 
 def is_single(prompts: Any) -> bool:
-    """Whether `prompts` is one prompt rather than a list of prompts."""
+    """Whether `prompts` is one prompt rather than a list (or a generator) of prompts."""
+    prompts = _plain(prompts)
     if isinstance(prompts, str | Prompt):
         return True
-    return len(prompts) > 0 and isinstance(prompts[0], int | Mapping)
+    if not isinstance(prompts, Sequence) or len(prompts) == 0:
+        return False
+    return isinstance(_plain(prompts[0]), Integral | Mapping)
 
 
-def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
+def encode(tokenizer: Any, prompt: Any) -> Prompt:
     """One prompt as token ids: text by the tokenizer, chats by its chat template."""
+    prompt = _plain(prompt)
     if isinstance(prompt, Prompt):
         return prompt
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
+        raise InvalidArgument("prompt", prompt, _ALLOWED)
     if len(prompt) == 0:
         raise InvalidArgument("prompt", prompt, "a prompt that is not empty")
     if isinstance(prompt, str):
         return Prompt(_nonempty(tokenizer(prompt)["input_ids"], prompt), prompt)
-    if isinstance(prompt[0], Mapping):
-        messages = cast("tuple[ChatMessage, ...]", tuple(prompt))
+    if all(isinstance(message, Mapping) for message in prompt):
+        messages: tuple[ChatMessage, ...] = tuple(prompt)
         if not getattr(tokenizer, "chat_template", None):
             raise InvalidArgument(
                 "prompt", prompt, "text or ids: the tokenizer has no chat template"
@@ -51,7 +61,10 @@ def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
         )
         users = [m["content"] for m in messages if m.get("role") == "user"]
         return Prompt(_nonempty(ids, prompt), users[-1] if users else "", messages)
-    ids = tuple(int(i) for i in cast("Sequence[int]", prompt))
+    numbers = [_plain(i) for i in prompt]
+    if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in numbers):
+        raise InvalidArgument("prompt", prompt, _ALLOWED)
+    ids = tuple(int(i) for i in numbers)
     if not all(0 <= i < len(tokenizer) for i in ids):
         raise InvalidArgument("prompt", prompt, f"token ids in [0, {len(tokenizer)})")
     return Prompt(ids, tokenizer.decode(ids, skip_special_tokens=True))
@@ -59,10 +72,20 @@ def encode(tokenizer: Any, prompt: "PromptLike | Prompt") -> Prompt:
 
 def encode_all(tokenizer: Any, prompts: Any) -> list[Prompt]:
     """One prompt or many, as a list of `Prompt`."""
-    many = [prompts] if is_single(prompts) else list(prompts)
+    if is_single(prompts):
+        return [encode(tokenizer, prompts)]
+    prompts = _plain(prompts)
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
+        raise InvalidArgument("prompt", prompts, f"{_ALLOWED}, or a list of these")
+    many = list(prompts)
     if not many:
         raise InvalidArgument("prompts", prompts, "at least one prompt")
     return [encode(tokenizer, p) for p in many]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays of NumPy, torch and JAX, and their numbers, as Python's own."""
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "ndim") else value
 
 
 def _nonempty(ids: Sequence[int], prompt: Any) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """What `steer` returns: weighted texts, and how they came about."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from smcgen.text.model import TextRecord
 from smcgen.text.prompts import Prompt
 from smcgen.text.texts import Finish, Texts
 
+_FAILED = (Status.ALL_WEIGHTS_ZERO, Status.NON_FINITE_POTENTIAL)
+
 
 @dataclass(frozen=True, repr=False)
 class SteerResult:
@@ -24,7 +26,7 @@ class SteerResult:
     Attributes:
         prompt: the prompt.
         texts: completions, one per particle.
-        weights: normalised weights, shape (n,).
+        weights: normalised weights, shape (n,); all zero if the run failed.
         scores: final score of each text by the first reward (NaN without one), shape (n,).
         finish: why each text ended (`Finish` codes), shape (n,).
         log_evidence: log of the estimate of `E_p[psi(x)]`; `log_evidence_stderr` is its standard error.
@@ -66,19 +68,18 @@ class SteerResult:
 
     @property
     def best(self) -> str:
-        """The finished text with the highest score (by weight, without a reward)."""
+        """The finished text with the highest terminal potential; among equals, the highest weight."""
         return self.texts[self.best_index]
 
     @property
     def best_index(self) -> int:
         """Index of `best`. Only texts of positive weight that ended by themselves compete, if any did."""
-        scores = (
-            np.log(np.maximum(self.weights, 1e-300)) if np.isnan(self.scores).all() else self.scores
-        )
+        log_psi = np.asarray(self.history[-1].log_psi, np.float64)
         candidates = (self.weights > 0) & (self.finish == Finish.EOS)
         if not candidates.any():
             candidates = self.weights > 0 if (self.weights > 0).any() else np.ones_like(candidates)
-        return int(np.argmax(np.where(candidates & ~np.isnan(scores), scores, -np.inf)))
+        order = np.lexsort([self.weights, np.where(candidates, log_psi, -np.inf), candidates])
+        return int(order[-1])
 
     def sample(self, key: Any = 0, num: int | None = None) -> Any:
         """A text drawn by weight (a draw from pi as n grows), or a list of `num`."""
@@ -99,8 +100,15 @@ class SteerResult:
         of = (
             as_extractor(extract) if extract is not None else self.extract or as_extractor("number")
         )
+        if self.status in _FAILED:
+            return AnswerPosterior([], [])  # no text is possible, so no answer is
         weights = self.weights if weighted else np.ones(len(self.texts))
         return AnswerPosterior([of(text) for text in self.texts], weights)
+
+    def expectation(self, fn: Callable[[str], float]) -> float:
+        """Self-normalised estimate of `E_pi[fn(x)]` for a function of a text."""
+        values = np.array([fn(text) for text in self.texts], np.float64)
+        return float(np.sum(np.where(self.weights > 0, self.weights * values, 0.0)))
 
     @property
     def answer(self) -> str | None:
@@ -170,7 +178,7 @@ def by_problem(result: SMCResult, single: bool, extract: Extract | None) -> list
             SteerResult(
                 prompt,
                 [population.text(i) for i in range(texts.n)],
-                weights / weights.sum(),
+                0 * weights if int(own.status) in _FAILED else weights / weights.sum(),
                 score[rows],
                 population.finish,
                 result.cost,

@@ -1,10 +1,10 @@
 """Steer a language model in one call."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
 from smcgen.text.answers import Extract, as_extractor
@@ -13,7 +13,7 @@ from smcgen.text.model import TextModel
 from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.potentials.base import Potential
 from smcgen.text.potentials.tilt import Scale, Tilt
-from smcgen.text.result import SteerResult, by_problem
+from smcgen.text.result import by_problem
 from smcgen.text.rewards.base import Reward
 from smcgen.text.sampling import Sampling
 
@@ -32,6 +32,11 @@ def steered(
 ) -> Potential | None:
     """The potential that `steer` makes of its `reward`, `strength`, `twist` and `scale`."""
     if reward is None:
+        for name, value in {"twist": twist, "scale": scale}.items():
+            if value is not None:
+                raise InvalidArgument(name, value, "None without a reward")
+        if strength != 1:
+            raise InvalidArgument("strength", strength, "1 without a reward")
         return None
     potential = as_potential(reward)
     if isinstance(potential, Reward):
@@ -39,10 +44,11 @@ def steered(
     if isinstance(potential, Tilt):
         changes = {"twist": twist, "scale": scale}
         potential = replace(potential, **{k: v for k, v in changes.items() if v is not None})
-    elif twist is not None or scale is not None:
-        raise InvalidArgument(
-            "twist", twist, "None for a product of potentials; use Tilt(...) inside it"
-        )
+    else:
+        for name, value in {"twist": twist, "scale": scale}.items():
+            if value is not None:
+                allowed = "None for a product of potentials; use Tilt(...) inside it"
+                raise InvalidArgument(name, value, allowed)
     return potential if strength == 1 else potential**strength
 
 
@@ -56,7 +62,7 @@ def steer(
     twist: Any = None,
     scale: Scale | None = None,
     step: Any = "\n",
-    max_steps: int = 64,
+    max_steps: int | None = None,
     max_tokens: int = 1024,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -82,7 +88,7 @@ def steer(
         strength: lambda; `psi = exp(lambda * r)`, or `s ** lambda` for a reward that is a probability s.
         twist, scale: how the reward guides before the end and how it becomes nats, see `Tilt`.
         step: when a step ends: a delimiter, a number of tokens, a function of the text, a `Step`.
-        max_steps, max_tokens: a text is cut off there.
+        max_steps, max_tokens: a text is cut off there; `max_steps=None`: by `max_tokens` alone.
         temperature, top_p, top_k: the base law p; `proposal`: another law to draw from.
         answer: how a text's answer is read: "number", "boxed", "line", a regex, or a function.
         key: a seed or JAX key.
@@ -90,6 +96,11 @@ def steer(
 
     Returns:
         A `SteerResult`; a list of them for a list of prompts.
+
+    Raises:
+        InvalidArgument: an argument is not allowed.
+        SMCError, SMCInterrupted and whatever a reward raises: `error.result` has what there is, as
+            `SteerResult`.
 
     Source: Puri et al. (2025) for language models, with the weights of Del Moral (2004) so that the
     target is as stated (their weights are another target).
@@ -100,23 +111,33 @@ def steer(
         prompt=prompt,
         potential=steered(reward, strength, twist, scale),
         step_rule=step,
-        num_steps=max_steps,
+        max_steps=max_steps,
         max_tokens=max_tokens,
         sampling=Sampling(temperature, top_k, top_p),
         proposal=proposal,
     )
-    run = smc(
-        text_model,
-        key,
-        n_particles,
-        resampling=resampling,
-        ess_threshold=ess_threshold,
-        keep="particles",
-        progress=progress,
-        callback=callback,
-        checkpoint=checkpoint,
-        on_error=on_error,
-    )
     single = text_model.num_problems is None
-    results: Sequence[SteerResult] = by_problem(run, single, extract)
-    return results[0] if single else results
+
+    def shown(run: SMCResult) -> Any:
+        results = by_problem(run, single, extract)
+        return results[0] if single else results
+
+    try:
+        run = smc(
+            text_model,
+            key,
+            n_particles,
+            resampling=resampling,
+            ess_threshold=ess_threshold,
+            keep="particles",
+            progress=progress,
+            callback=callback,
+            checkpoint=checkpoint,
+            on_error=on_error,
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        so_far = getattr(error, "result", None)
+        if isinstance(so_far, SMCResult):
+            error.result = shown(so_far)  # pyright: ignore[reportAttributeAccessIssue]
+        raise
+    return shown(run)

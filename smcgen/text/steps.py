@@ -4,8 +4,9 @@ A step is what one transition of the state-space model writes: a line, a paragra
 whatever a function says. Resampling happens between steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from smcgen.errors import InvalidArgument
@@ -31,7 +32,7 @@ class Step:
     def __post_init__(self) -> None:
         if any(not isinstance(d, str) or not d for d in self.delimiters):
             raise InvalidArgument("delimiters", self.delimiters, "non-empty strings")
-        if self.tokens is not None and self.tokens < 1:
+        if self.tokens is not None and not _is_count(self.tokens):
             raise InvalidArgument("tokens", self.tokens, "None or an integer >= 1")
         if self.on not in ("text", "ids"):
             raise InvalidArgument("on", self.on, "'text' or 'ids'")
@@ -39,18 +40,26 @@ class Step:
             raise InvalidArgument("step", self, "a delimiter, a number of tokens, or a function")
 
 
-def as_step(step: "Step | str | int | Callable[[str], bool] | Sequence[str]") -> Step:
+def as_step(step: Any) -> Step:
     """A delimiter, several delimiters, a number of tokens or a function on the text, as a `Step`."""
     if isinstance(step, Step):
         return step
-    if isinstance(step, bool):
-        raise InvalidArgument(
-            "step", step, "a delimiter, a number of tokens, a function, or a Step"
-        )
-    if isinstance(step, int):
-        return Step(tokens=step)
-    if isinstance(step, str):
-        return Step(delimiters=(step,))
+    if _is_count(step):
+        return Step(tokens=int(step))
     if callable(step):
-        return Step(when=step)
-    return Step(delimiters=tuple(step))
+        when: Any = step
+        return Step(when=when)
+    delimiters = (step,) if isinstance(step, str) else step
+    if isinstance(delimiters, Iterable):
+        delimiters = tuple(delimiters)
+        if delimiters and all(isinstance(d, str) and d for d in delimiters):
+            return Step(delimiters=delimiters)
+    raise InvalidArgument(
+        "step",
+        step,
+        "a delimiter (a string that is not empty) or several, a number of tokens >= 1, a function, or a Step",
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

@@ -15,7 +15,7 @@ from tests.core.models import OPTIONS, Problems, Y, gaussian, three_chains
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-class Walk:
+class Walk(smcgen.FeynmanKac):
     """A host model in numpy, double precision, with a nested state and a plain number in it."""
 
     num_steps, traceable = 4, False

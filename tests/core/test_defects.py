@@ -44,7 +44,7 @@ def spy_on_keys(problems):
     def see(data):
         used.extend(map(tuple, np.reshape(data, (-1, 2)).tolist()))
 
-    class Spy:
+    class Spy(smcgen.FeynmanKac):
         num_steps, num_problems, traceable = 5, problems, False
 
         def init(self, key, n):
@@ -82,7 +82,9 @@ def test_no_key_is_used_twice(problems):
             assert not set(map(tuple, data.tolist())) & set(used)
 
 
-@pytest.mark.parametrize("driver", [lambda m: m, Host], ids=["traced", "host"])
+@pytest.mark.parametrize(
+    "driver", [lambda m: m, pytest.param(Host, marks=pytest.mark.slow)], ids=["traced", "host"]
+)
 def test_the_score_counts_once(driver):
     """One step, scores .9 and .5, and selection at the end: P(first) is .643, not .764.
 
@@ -150,7 +152,9 @@ def test_a_skipped_resampling_keeps_the_weights():
     assert_unbiased(z * ((w * (x - mean) ** 2).sum(1) - spread**2), 0.0, "variance")
 
 
-@pytest.mark.parametrize("scheme", ["multinomial", "systematic"])
+@pytest.mark.parametrize(
+    "scheme", [pytest.param("multinomial", marks=pytest.mark.slow), "systematic"]
+)
 def test_nan_and_all_zero_are_never_hidden(scheme):
     """NaN is not a potential of zero; no weight at all is not ancestor 0."""
 

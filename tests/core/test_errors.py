@@ -291,3 +291,20 @@ def test_one_particle():
         log_g = [float(gaussian()._log_g(t, x)) for t, x in enumerate(path)]
         np.testing.assert_allclose(run.log_evidence, sum(log_g), rtol=1e-5)
         assert run.log_evidence_stderr == 1
+
+
+def test_a_particle_of_weight_zero_may_have_any_potential():
+    """Whether it is resampled away before or not must not decide whether the run fails."""
+
+    class Half(smcgen.FeynmanKac):
+        num_steps = 2
+
+        def init(self, key, n):
+            x = jax.random.normal(key, (n,))
+            return x, jnp.where(x > 0, 0.0, -jnp.inf)
+
+        def step(self, key, t, x):
+            return x, jnp.log(x)  # NaN where x < 0, which has weight zero already
+
+    for threshold in (0.0, 1.0):
+        assert smcgen.smc(Half(), 0, 64, ess_threshold=threshold).ok

@@ -54,7 +54,7 @@ def check_chains(n, scheme, threshold):
         (3, "residual", 1.0),
         (10, "ssp", 1.0),
         (3, "killing", 1.0),
-        (2, "systematic", 0.0),
+        pytest.param(2, "systematic", 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_unbiased_on_enumerated_chains(n, scheme, threshold):
@@ -168,7 +168,9 @@ def test_stderr_squared_is_unbiased_for_the_relative_variance():
         # the axis of the runs is a problem axis to the estimator
         run = run.replace(resampled=np.moveaxis(np.asarray(run.resampled), 0, 1))
         v = run._relative_variance()
-        np.testing.assert_array_equal(run.log_evidence_stderr, np.sqrt(np.maximum(v, 0)))
+        shown = run.log_evidence_stderr  # NaN where the genealogy says nothing
+        np.testing.assert_allclose(shown[~np.isnan(shown)] ** 2, v[~np.isnan(shown)])
+        np.testing.assert_array_equal(np.isnan(shown), (v < 0) | (run.unique_founders == 1))
         z_hat, z = np.exp(np.asarray(run.log_evidence, np.float64)), model.exact()
         relative = (z_hat / z) ** 2 * v - (z_hat / z - 1) ** 2
         assert_unbiased(relative, 0.0, f"chain {b}")

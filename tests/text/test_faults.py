@@ -38,7 +38,7 @@ def test_prompt_longer_than_the_context():
 
 
 @pytest.mark.parametrize("n", [0, -3, 2.5, True])
-def test_n_particles(n):
+def test_n_particles(n, unchecked):
     with pytest.raises(InvalidArgument, match="n_particles"):
         steer(n_particles=n)
 
@@ -53,10 +53,16 @@ def test_unknown_resampling_lists_the_known_ones():
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"step": 0}, "tokens"),
-        ({"step": ""}, "delimiters"),
+        ({"step": 0}, "step"),
+        ({"step": ""}, "step"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"max_steps": 0}, "num_steps"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_steps": 2.5}, "max_steps"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"twist": "none"}, "twist"),
+        ({"scale": "log"}, "scale"),
+        ({"strength": 2.0}, "strength"),
+        ({"reward": FunctionReward(len, probability=True), "twist": "max", "strength": np.nan}, "strength"),
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"top_k": 0}, "top_k"),
@@ -69,7 +75,7 @@ def test_unknown_resampling_lists_the_known_ones():
         ({"on_error": "ignore"}, "on_error"),
     ],
 )
-def test_each_bad_argument_is_named(options, name):
+def test_each_bad_argument_is_named(options, name, unchecked):
     with pytest.raises(InvalidArgument, match=f"^{name}="):
         steer(**options)
 
@@ -125,8 +131,8 @@ def test_a_failing_reward_loses_nothing():
     with pytest.raises(SmcgenError) as caught:
         steer(reward=reward, n_particles=16, ess_threshold=0.0)
     partial = caught.value.result  # type: ignore[attr-defined]
-    assert partial.num_steps == 2
-    assert partial.particles.lengths.max() == 2
+    assert partial.smc.num_steps == 2
+    assert max(len(t) for t in partial.texts) == 2
 
 
 class Endless(ToyEngine):
@@ -140,10 +146,11 @@ class Endless(ToyEngine):
 
 
 def test_all_weights_zero_says_when_and_shows_the_best():
-    reward = lambda texts: [-np.inf if len(t) >= 2 else float(t.count("a")) for t in texts]
+    score = lambda texts: [-np.inf if len(t) >= 2 else float(t.count("a")) for t in texts]
+    reward = Tilt(FunctionReward(score), absorbing=True)
     with pytest.raises(SMCError, match="all weights are zero at step 2") as caught:
         steer(reward=reward, engine=Endless(2), n_particles=8, prompt="b")
-    best = np.argmax(caught.value.result.log_weights)
+    best = np.argmax(caught.value.result.smc.log_weights)
     assert f"number {best}: 'a" in str(caught.value)  # the one that had an a before
     assert "after the prompt 'b'" in str(caught.value)
     assert caught.value.result.log_evidence == -np.inf
@@ -186,8 +193,8 @@ def test_interrupt_keeps_what_there_is():
 
     with pytest.raises(SMCInterrupted) as caught:
         steer(callback=interrupt, n_particles=16)
-    assert caught.value.result.num_steps == 2
-    assert caught.value.result.particles.lengths.max() == 2
+    assert caught.value.result.smc.num_steps == 2
+    assert max(len(t) for t in caught.value.result.texts) == 2
     result = steer(callback=interrupt, n_particles=16, on_error="return")
     assert result.status is Status.INTERRUPTED
     assert max(len(t) for t in result.texts) <= 2
@@ -219,3 +226,51 @@ def test_a_proposal_that_forbids_what_the_base_allows():
 def test_step_needs_an_end():
     with pytest.raises(InvalidArgument, match="step"):
         Step()
+
+
+def test_nan_is_not_hidden_by_any_aggregate():
+    """A minimum that skips NaN would run on with the other scores."""
+    reward = FunctionReward(lambda texts: [np.nan if len(t) == 2 else 0.5 for t in texts], probability=True)
+    for choice in ("min", "mean", "max", "product", "value"):
+        with pytest.raises(SMCError, match="NaN"):
+            steer(reward=Tilt(reward, twist=choice, outcome=choice), engine=Endless(2))
+
+
+def test_a_sum_of_probabilities_is_refused():
+    with pytest.raises(InvalidArgument, match="outcome"):
+        Tilt(FunctionReward(len, probability=True), outcome="sum")
+
+
+def test_a_failed_problem_is_not_written_on():
+    asked = []
+
+    def reward(prompts, texts):
+        asked.append(prompts.count("b"))
+        return [np.nan if p == "b" else 0.0 for p in prompts]
+
+    results = steer(["a", "b"], Endless(1), reward=FunctionReward(reward, prompts=True), on_error="return")
+    assert [r.status for r in results] == [Status.OK, Status.NON_FINITE_POTENTIAL]
+    assert sum(n > 0 for n in asked) == 1
+    assert results[1].answer is None
+    assert not results[1].weights.any()
+
+
+def test_an_error_that_is_not_ours_loses_nothing_either():
+    def callback(told):
+        if told.t == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        steer(callback=callback, n_particles=8)
+    assert caught.value.result.smc.num_steps == 2
+    assert any("at step" in note for note in caught.value.__notes__)
+
+
+def test_best_is_by_the_whole_potential():
+    constant, length = FunctionReward(lambda ts: [0.0] * len(ts)), FunctionReward(lambda ts: [len(t) for t in ts])
+    result = steer(engine=ToyEngine(3), reward=constant * length, n_particles=32, ess_threshold=0.0)
+    ended = [t for t, f in zip(result.texts, result.finish, strict=True) if f == 1]
+    assert len(result.best) == max(map(len, ended))
+    shortest = steer(engine=ToyEngine(3), reward=length**-3, n_particles=32, ess_threshold=0.0)
+    ended = [t for t, f in zip(shortest.texts, shortest.finish, strict=True) if f == 1]
+    assert len(shortest.best) == min(map(len, ended))

@@ -80,9 +80,25 @@ def test_every_scheme_is_unbiased(scheme, step):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-def test_hard_constraint(threshold):
+@pytest.mark.parametrize("absorbing", [False, True])
+def test_hard_constraint(threshold, absorbing):
+    """Lost is lost: whether the filter is told so or not, the target is the same."""
     psi = lambda text: np.exp(hard_reward([text])[0])
-    check(ToyEngine(3), Tilt(FunctionReward(hard_reward)), psi, 1, ess_threshold=threshold)
+    tilt = Tilt(FunctionReward(hard_reward), absorbing=absorbing)
+    check(ToyEngine(3), tilt, psi, 1, ess_threshold=threshold)
+
+
+@pytest.mark.parametrize("probability", [False, True])
+def test_a_verifier_of_finished_texts(probability):
+    """It rejects most prefixes; they must not be given up for that."""
+
+    def verify(texts):
+        accepted = [len(t) % 2 == 1 for t in texts]
+        return [float(ok) if probability else (0.0 if ok else -np.inf) for ok in accepted]
+
+    psi = lambda text: float(len(text) % 2 == 1)
+    reward = FunctionReward(verify, probability=probability)
+    check(ToyEngine(3), Tilt(reward), psi, 1, ess_threshold=0.5)
 
 
 @pytest.mark.parametrize("scale", ["log", "logit"])

@@ -65,7 +65,7 @@ class Forward:
         found: list[Any] = [getattr(m, "config", None) for m in model.modules()]
         configs = {id(c): c for c in found if hasattr(c, "_attn_implementation_internal")}
         self._configs = list(configs.values())
-        self.vocab_size, self.device = embedding(model).shape[0], embedding(model).device
+        self.device = embedding(model).device
         self._lock = _LOCKS.setdefault(model, threading.RLock())
         # pooling heads look for padding in the ids; their linear layer is all that is needed
         self._pooled = None

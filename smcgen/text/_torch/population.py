@@ -208,6 +208,10 @@ class Population:
         self._rows.drop(np.asarray(rows, dtype=np.int64))
         self._free_prompts()
 
+    def close(self) -> None:
+        """Free everything."""
+        self.drop(np.arange(len(self._prompt_of)))
+
     def _free_prompts(self) -> None:
         used = np.unique(self._prompt_of[self.alive])
         unused = np.setdiff1d(np.arange(len(self._base)), used)

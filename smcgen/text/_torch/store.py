@@ -26,22 +26,16 @@ class Store:
         owner: id of each physical row, or -1 for a free one, shape (rows,).
         length: tokens that each id holds, shape (ids,).
         copied_rows: rows copied by `take` so far.
-        moved_rows: rows moved by `front` so far.
     """
 
     def __init__(self, ids: int, block: int, device: torch.device):
         self.place = np.arange(ids)
         self.owner = np.arange(ids)
         self.length = np.zeros(ids, dtype=np.int64)
-        self.copied_rows = self.moved_rows = 0
+        self.copied_rows = 0
         self._block, self._device = block, device
         self._rows, self._columns = ids, 0
         self.layers: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def columns(self) -> int:
-        """Allocated columns."""
-        return self._columns
 
     @property
     def nbytes(self) -> int:
@@ -119,7 +113,6 @@ class Store:
         self.owner[of] = -1
         self.owner[into] = moved
         self.place[moved] = into
-        self.moved_rows += len(into)
 
     def take(self, ancestors: Int[np.ndarray, " ids"]) -> None:
         """Id i holds what `ancestors[i]` held; one child keeps its parent's row."""
@@ -149,3 +142,6 @@ class Store:
         self.owner[self.place[ids]] = -1
         self.place[ids] = -1
         self.length[ids] = 0
+        if not (self.place >= 0).any():  # nothing can come back: free the tensors
+            self.owner, self._rows, self._columns = np.empty(0, dtype=np.int64), 0, 0
+            self.layers = []

@@ -1,21 +1,19 @@
 """Engines that write texts: `Transformers` runs models in this process, on our own KV cache."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smcgen.text.engines.base import Engine as Engine
-from smcgen.text.engines.base import Extension as Extension
-from smcgen.text.engines.base import Law as Law
-from smcgen.text.engines.base import Session as Session
+from smcgen._lazy import lazy
 
 if TYPE_CHECKING:
+    from smcgen.text.engines.base import Engine as Engine
+    from smcgen.text.engines.base import Extension as Extension
+    from smcgen.text.engines.base import Law as Law
+    from smcgen.text.engines.base import Session as Session
     from smcgen.text.engines.transformers import Transformers as Transformers
 
+_NAMES = {
+    **dict.fromkeys(("Engine", "Extension", "Law", "Session"), "smcgen.text.engines.base"),
+    "Transformers": "smcgen.text.engines.transformers",
+}
 __all__ = ["Engine", "Extension", "Law", "Session", "Transformers"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Transformers":  # imports torch: only for those who use it
-        from smcgen.text.engines.transformers import Transformers
-
-        return Transformers
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _NAMES)

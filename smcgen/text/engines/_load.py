@@ -1,7 +1,5 @@
 """A causal language model with its tokenizer: loading, limits and a name for its weights."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from smcgen.errors import InvalidArgument
 from smcgen.text._torch.load import load_config, load_model, load_tokenizer, source_of
+from smcgen.text.identity import weights_hash
 
 _NO_LIMIT = 1 << 20
-# what may differ between two loads of the same weights
-_VOLATILE = (
-    "_name_or_path",
-    "transformers_version",
-    "dtype",
-    "torch_dtype",
-    "_attn_implementation",
-)
 
 
 def load(
@@ -75,16 +66,8 @@ def longest(model: PreTrainedModel, tokenizer: Any) -> int:
     return min([int(x) for x in limits if x and x < _NO_LIMIT * 64], default=_NO_LIMIT)
 
 
-@torch.inference_mode()
 def weights_name(model: PreTrainedModel, source: Any) -> str:
     """A name for these weights: a word for people, and a hash of the configuration and some numbers."""
-    config = {k: v for k, v in model.config.to_dict().items() if k not in _VOLATILE}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    parameters = list(model.parameters())
-    for parameter in parameters[:: max(1, len(parameters) // 16)]:
-        flat = parameter.detach().reshape(-1)
-        some = flat[:: max(1, flat.numel() // 64)][:64]
-        digest.update(some.double().cpu().numpy().tobytes())
     named = (
         str(source)
         if isinstance(source, str | Path)
@@ -93,4 +76,4 @@ def weights_name(model: PreTrainedModel, source: Any) -> str:
     folder = Path(named).expanduser()
     if named and folder.exists():
         named = folder.resolve().name
-    return f"{named or type(model).__name__}@{digest.hexdigest()[:16]}"
+    return f"{named or type(model).__name__}@{weights_hash(model)}"

@@ -55,5 +55,5 @@ def score(
         found[rows, start : start + k] = block
         meter.add(tokens_prefilled=int(counts.sum()))
         start += k
-    population.drop(np.arange(len(lengths)))
+    population.close()
     return [found[row, :length] for row, length in enumerate(lengths)]

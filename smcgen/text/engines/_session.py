@@ -10,6 +10,7 @@ from torch import Tensor
 
 from smcgen.core.cost import Meter
 from smcgen.errors import SmcgenError
+from smcgen.text._torch import CATCH_UP
 from smcgen.text._torch.draw import allowed, draw, normalise, warp
 from smcgen.text._torch.population import Population
 from smcgen.text.engines._stop import Stop
@@ -19,8 +20,6 @@ from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.steps import Step
 from smcgen.text.texts import Finish
-
-_CATCH_UP = 256  # tokens per row in one pass when earlier completions are read again
 
 
 class TransformersSession:
@@ -74,12 +73,12 @@ class TransformersSession:
     def _catch_up(self, rows: Int[np.ndarray, " m"]) -> None:
         """Read what these rows' resumed completions hold and the cache does not."""
         while len(late := [row for row in rows.tolist() if len(self._unread[row])]):
-            parts = [self._unread[row][:_CATCH_UP] for row in late]
+            parts = [self._unread[row][:CATCH_UP] for row in late]
             counts = np.array([len(p) for p in parts])
             tokens = np.zeros((len(late), int(counts.max())), dtype=np.int64)
             for i, part in enumerate(parts):
                 tokens[i, : len(part)] = part
-                self._unread[late[i]] = self._unread[late[i]][_CATCH_UP:]
+                self._unread[late[i]] = self._unread[late[i]][CATCH_UP:]
             self._population.feed(
                 np.array(late), tokens, counts, read=np.zeros((len(late), 0), int)
             )
@@ -189,4 +188,6 @@ class TransformersSession:
 
     def close(self) -> None:
         """Free everything."""
-        self.drop(np.arange(len(self._pending)))
+        self._population.close()
+        for factor in self._factors:
+            factor.close()

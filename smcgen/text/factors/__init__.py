@@ -4,8 +4,9 @@
 Python function, and `Expert` weights tokens by another language model.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from smcgen._lazy import lazy
 
 if TYPE_CHECKING:
     from smcgen.text.factors.base import FactorSession as FactorSession
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
     from smcgen.text.factors.grammar import Regex as Regex
     from smcgen.text.factors.token_mask import TokenMask as TokenMask
 
-_HOMES = {
-    "FactorSession": "base",
-    "TokenFactor": "base",
-    "Expert": "expert",
-    "Choice": "grammar",
-    "Grammar": "grammar",
-    "JSONSchema": "grammar",
-    "Regex": "grammar",
-    "TokenMask": "token_mask",
+_NAMES = {
+    "FactorSession": "smcgen.text.factors.base",
+    "TokenFactor": "smcgen.text.factors.base",
+    "Expert": "smcgen.text.factors.expert",
+    "Choice": "smcgen.text.factors.grammar",
+    "Grammar": "smcgen.text.factors.grammar",
+    "JSONSchema": "smcgen.text.factors.grammar",
+    "Regex": "smcgen.text.factors.grammar",
+    "TokenMask": "smcgen.text.factors.token_mask",
 }
 __all__ = [
     "FactorSession",
@@ -37,13 +38,4 @@ __all__ = [
     "Regex",
     "TokenMask",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__ = lazy(__name__, _NAMES)

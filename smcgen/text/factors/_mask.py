@@ -123,6 +123,9 @@ class MaskSession:
         self._row[rows] = _DEAD
         self._sweep()
 
+    def close(self) -> None:
+        self.drop(np.arange(len(self._row)))
+
     def _add(self, state: Any) -> int:
         if state is None:
             return _DEAD

@@ -67,6 +67,10 @@ class FactorSession(Protocol):
         """These rows are not extended again."""
         ...
 
+    def close(self) -> None:
+        """Free what the session holds."""
+        ...
+
 
 class TokenFactor(Potential):
     """Base class of token factors."""

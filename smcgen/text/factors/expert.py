@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from smcgen.errors import InvalidArgument, MissingExtra
+from smcgen.text._torch import CATCH_UP
 from smcgen.text.factors.base import Setting, TokenFactor
 from smcgen.text.prompts import Prompt, PromptLike, encode
 from smcgen.text.sampling import Sampling
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Float
     from transformers import PreTrainedModel
-
-_AT_ONCE = 256  # tokens per row in one pass when earlier completions are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,15 +155,19 @@ class _ExpertSession:
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         self._population.drop(rows)
 
+    def close(self) -> None:
+        self._population.close()
+        self._logits = None
+
     def _catch_up(self, rows: Int[np.ndarray, " m"]) -> None:
         """Read what was pushed to these rows and not read yet."""
         while late := [row for row in rows.tolist() if self._unread[row]]:
-            parts = [self._unread[row][:_AT_ONCE] for row in late]
+            parts = [self._unread[row][:CATCH_UP] for row in late]
             counts = np.asarray([len(p) for p in parts])
             tokens = np.zeros((len(late), counts.max()), dtype=np.int64)
             for k, (row, part) in enumerate(zip(late, parts, strict=True)):
                 tokens[k, : len(part)] = part
-                self._unread[row] = self._unread[row][_AT_ONCE:]
+                self._unread[row] = self._unread[row][CATCH_UP:]
             logits = self._population.feed(np.asarray(late), tokens, counts)
             if self._logits is None:
                 self._logits = logits.new_zeros((len(self._unread), logits.shape[1]))

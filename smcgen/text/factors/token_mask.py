@@ -86,9 +86,10 @@ class _FunctionAutomaton:
         if mask.dtype == bool and mask.shape == (self._vocab,):
             return mask
         ids = mask.astype(np.int64) if mask.size == 0 else mask
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or (ids.size and ids.max() >= self._vocab):
+        outside = ids.dtype.kind not in "iu" or bool(((ids < 0) | (ids >= self._vocab)).any())
+        if ids.ndim != 1 or outside:
             raise RewardError(
-                f"TokenMask: got {mask!r}, expected token ids below {self._vocab} "
+                f"TokenMask: got {mask!r}, expected token ids in [0, {self._vocab}) "
                 f"or a boolean mask of shape ({self._vocab},)"
             )
         row = np.zeros(self._vocab, dtype=bool)

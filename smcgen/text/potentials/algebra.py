@@ -147,6 +147,9 @@ class _GatedTwistSession:
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.inner.load(arrays)
 
+    def close(self) -> None:
+        self.inner.close()
+
 
 @dataclass(frozen=True)
 class GatedFactor(TokenFactor):
@@ -199,3 +202,6 @@ class _GatedFactorSession:
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         self.inner.drop(rows[self.on[rows]])
+
+    def close(self) -> None:
+        self.inner.close()

@@ -12,6 +12,7 @@ weights a step by `G_t = psi_t / psi_{t-1}` times what the engine reports for th
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -52,7 +53,7 @@ class Potential(ABC):
         return Product((as_potential(other), self))
 
     def __pow__(self, strength: Any) -> "Potential":
-        if isinstance(strength, bool) or not isinstance(strength, int | float):
+        if isinstance(strength, bool) or not isinstance(strength, Real):
             raise InvalidArgument("strength", strength, "a number")
         if not np.isfinite(strength):
             raise InvalidArgument("strength", strength, "a finite number")
@@ -87,6 +88,10 @@ class TwistSession(Protocol):
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What `dump` gave, into a freshly opened session."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds."""
         ...
 
 

@@ -21,7 +21,7 @@ from smcgen.text.rewards.base import Reward, RewardSession
 from smcgen.text.texts import Texts
 
 Scale = Literal["log", "logit", "identity"]
-_FLOOR = 1e-9  # an intermediate twist of zero would exclude texts that the target may allow
+_EDGE = 1e-9  # a logit has no value at 0 and 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Tilt(Twist):
         scale: how a score becomes nats: "log" (of a probability: the target is p(x) s(x)^lambda),
             "logit" (log s/(1 - s): p(x) (s/(1-s))^lambda) or "identity" (p(x) exp(lambda s)). Default:
             "log" for rewards that are probabilities, else "identity".
+        absorbing: what -inf nats before the end mean. False: nothing yet (the twist stays as it
+            was), since the end may still be possible; a verifier that accepts finished texts only
+            is such a reward. True: a text that is impossible now stays impossible, and is given up.
     """
 
     reward: Reward
@@ -47,6 +50,7 @@ class Tilt(Twist):
     twist: str | aggregate.Aggregate = "value"
     outcome: str | aggregate.Aggregate = "value"
     scale: Scale | None = None
+    absorbing: bool = False
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.strength):
@@ -60,6 +64,12 @@ class Tilt(Twist):
         if self.twist != "none":
             aggregate.resolve("twist", self.twist)
         aggregate.resolve("outcome", self.outcome)
+        if self.outcome == "sum" and self._scale != "identity":
+            raise InvalidArgument("outcome", "sum", "another: a sum of probabilities is not one")
+
+    @property
+    def _scale(self) -> Scale:
+        return self.scale or ("log" if self.reward.probability else "identity")
 
     def power(self, strength: float) -> Potential:
         return replace(self, strength=self.strength * strength)
@@ -68,43 +78,43 @@ class Tilt(Twist):
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
     ) -> "TiltSession":
         reward = self.reward.open_reward(prompts, n, tokenizer, meter)
-        return TiltSession(self, reward, meter, np.full((len(prompts) * n, 0), np.nan))
+        return TiltSession(self, reward, meter, len(prompts) * n)
 
     def log_psi(
-        self, history: aggregate.History, ended: np.ndarray
+        self, history: aggregate.History, ended: np.ndarray, before: np.ndarray
     ) -> Float64[np.ndarray, " rows"]:
-        """log psi of histories of scores; terminal where `ended`."""
+        """log psi of histories of scores; terminal where `ended`; `before` is that of the last step."""
         values = np.zeros(len(history))
         if ended.any():
             values[ended] = self._nats(aggregate.resolve("outcome", self.outcome), history[ended])
         if not ended.all() and self.twist != "none":
             guide = aggregate.resolve("twist", self.twist)
-            values[~ended] = self._nats(guide, history[~ended], _FLOOR)
+            nats = self._nats(guide, history[~ended])
+            waits = (nats == -np.inf) & (not self.absorbing)
+            values[~ended] = np.where(waits, before[~ended], nats)
         return values
 
-    def _nats(
-        self, of: aggregate.Aggregate, history: aggregate.History, floor: float = 0.0
-    ) -> np.ndarray:
+    def _nats(self, of: aggregate.Aggregate, history: aggregate.History) -> np.ndarray:
         s = of(history)
-        scale = self.scale or ("log" if self.reward.probability else "identity")
         if self.strength == 0:  # 0 * -inf
-            nats = np.zeros(len(s))
-        elif scale == "identity":
-            nats = self.strength * s
-        else:
-            # a logit has no value at 0 and 1; a log has one at 0, which only the end may use
-            floor = _FLOOR if scale == "logit" else floor
-            p = np.clip(s, floor, 1.0 - (_FLOOR if scale == "logit" else 0.0))
-            with np.errstate(divide="ignore"):
-                nats = self.strength * (np.log(p) - (np.log1p(-p) if scale == "logit" else 0.0))
-        return np.where(s == np.inf, np.nan, nats)
+            return np.zeros(len(s))
+        if self._scale == "identity":
+            return self.strength * s
+        if self._scale == "logit":
+            p = np.clip(s, _EDGE, 1 - _EDGE)
+            return self.strength * (np.log(p) - np.log1p(-p))
+        with np.errstate(divide="ignore"):
+            return self.strength * np.log(s)
 
 
 class TiltSession:
     """The scores of a population so far."""
 
-    def __init__(self, tilt: Tilt, reward: RewardSession, meter: Meter, history: aggregate.History):
-        self._tilt, self._reward, self._meter, self._history = tilt, reward, meter, history
+    def __init__(self, tilt: Tilt, reward: RewardSession, meter: Meter, rows: int):
+        self._tilt, self._reward, self._meter = tilt, reward, meter
+        self._history = np.full((rows, 0), np.nan)
+        self._log_psi = np.zeros(rows)
+        self._broken = np.zeros(rows, bool)  # a score was NaN or +inf; no aggregate may hide it
         # without guidance only finished texts are scored, unless the outcome needs every step
         self._ends_only = tilt.twist == "none" and tilt.outcome == "value"
 
@@ -115,7 +125,9 @@ class TiltSession:
             with self._meter.reward():
                 scores = np.asarray(self._reward.score(texts, asked), np.float64)
             self._append(asked, self._checked(scores, asked))
-        return self._tilt.log_psi(self._history[rows], ended)
+        values = self._tilt.log_psi(self._history[rows], ended, self._log_psi[rows])
+        self._log_psi[rows] = np.where(self._broken[rows], np.nan, values)
+        return self._log_psi[rows]
 
     def _checked(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if scores.shape != rows.shape:
@@ -127,8 +139,9 @@ class TiltSession:
             raise RewardError(
                 f"the reward returned {scores[outside][0]}; expected probabilities in [0, 1]"
             )
-        # NaN marks "no step" in a history, so a reward's own NaN travels as inf and fails the run
-        return np.where(np.isnan(scores), np.inf, scores)
+        broken = np.isnan(scores) | (scores == np.inf)
+        self._broken[rows] |= broken
+        return np.where(broken, 0.0, scores)  # NaN marks "no step" in a history
 
     def _append(self, rows: np.ndarray, scores: np.ndarray) -> None:
         column = (~np.isnan(self._history[rows])).sum(1)
@@ -139,7 +152,8 @@ class TiltSession:
         self._history[rows, column] = scores
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self._history = self._history[ancestors]
+        self._history, self._log_psi = self._history[ancestors], self._log_psi[ancestors]
+        self._broken = self._broken[ancestors]
         self._reward.take(ancestors)
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
@@ -153,7 +167,11 @@ class TiltSession:
         )
 
     def dump(self) -> Mapping[str, np.ndarray]:
-        return {"history": self._history}
+        return {"history": self._history, "log_psi": self._log_psi, "broken": self._broken}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._history = np.array(arrays["history"])
+        self._history, self._log_psi = np.array(arrays["history"]), np.array(arrays["log_psi"])
+        self._broken = np.array(arrays["broken"])
+
+    def close(self) -> None:
+        self._reward.close()

@@ -4,8 +4,9 @@
 grows, and `ClassifierReward` reads whole texts.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from smcgen._lazy import lazy
 
 if TYPE_CHECKING:
     from smcgen.text.rewards.base import Reward as Reward
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from smcgen.text.rewards.function import FunctionReward as FunctionReward
     from smcgen.text.rewards.process import ProcessReward as ProcessReward
 
-_HOMES = {
-    "Reward": "base",
-    "RewardSession": "base",
-    "ClassifierReward": "classifier",
-    "FORMATS": "formats",
-    "StepFormat": "formats",
-    "FunctionReward": "function",
-    "ProcessReward": "process",
+_NAMES = {
+    "Reward": "smcgen.text.rewards.base",
+    "RewardSession": "smcgen.text.rewards.base",
+    "ClassifierReward": "smcgen.text.rewards.classifier",
+    "FORMATS": "smcgen.text.rewards.formats",
+    "StepFormat": "smcgen.text.rewards.formats",
+    "FunctionReward": "smcgen.text.rewards.function",
+    "ProcessReward": "smcgen.text.rewards.process",
 }
 __all__ = [
     "Reward",
@@ -34,13 +35,4 @@ __all__ = [
     "FunctionReward",
     "ProcessReward",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -7,7 +7,7 @@ stands; how scores become log-twists (strength, scale, aggregation) is the busin
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -16,9 +16,6 @@ from smcgen.core.cost import Meter
 from smcgen.text.potentials.base import Potential, Twist
 from smcgen.text.prompts import Prompt
 from smcgen.text.texts import Texts
-
-if TYPE_CHECKING:
-    from smcgen.text.potentials.base import Twist
 
 
 class RewardSession(Protocol):
@@ -37,6 +34,10 @@ class RewardSession(Protocol):
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         """These rows are not scored again (unless `take` refills them)."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds."""
         ...
 
 

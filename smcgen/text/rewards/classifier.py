@@ -142,6 +142,9 @@ class _ClassifierSession:
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         pass
 
+    def close(self) -> None:
+        self._cache = ScoreCache(0)
+
     def _prompt_key(self, prompt: Prompt) -> str:
         reads = self._part.reads
         chat = repr(prompt.messages) if reads == "chat" and prompt.messages else prompt.text

@@ -41,7 +41,8 @@ class FunctionReward(Reward):
         cache: how many scores to remember by content; 0 to remember none between steps.
 
     Raises:
-        RewardError: in a run, if the function fails on a text, or does not return numbers.
+        RewardError: in a run, if the function does not return numbers, or fails on a text: it is then
+            called again, once for each text of the batch, to find the one it fails on.
     """
 
     fn: Callable[..., Any]
@@ -90,6 +91,9 @@ class _FunctionSession:
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         pass
 
+    def close(self) -> None:
+        self._cache = ScoreCache(0)
+
     def _item(self, texts: Texts, row: Row) -> tuple[Any, Any, Hashable]:
         """(prompt, completion, key); without prompts, the function knows completions alone."""
         prompt = texts.prompt(row)
@@ -132,6 +136,8 @@ class _FunctionSession:
         """Which text the function fails on, found by asking about one at a time."""
         for item, row in zip(items, rows.tolist(), strict=True):
             try:
+                if len(items) == 1:  # known already, and a second call may be dear
+                    raise error
                 self._apply([item])
             except Exception as alone:
                 problem, particle = divmod(row, texts.n)

@@ -142,6 +142,10 @@ class _ProcessSession:
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         self._population.drop(rows)
 
+    def close(self) -> None:
+        self._population.close()
+        self._words = []
+
     def _feed(self, rows: Int[np.ndarray, " m"], ids: list[list[int]]) -> None:
         from smcgen.text.rewards._scorer import probabilities
 

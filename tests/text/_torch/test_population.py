@@ -202,3 +202,23 @@ def test_models_without_a_plain_cache_are_refused_by_name():
     )
     with pytest.raises(ModelError, match="GPTNeoForCausalLM"):
         Population(tf.GPTNeoForCausalLM(local), [[5]], 1)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_nothing_is_held_when_no_row_lives(share: bool):
+    lm = model("qwen2")
+    populations = [Population(lm, [[5, 9, 11], [4, 8]], 2, share_prompt=share) for _ in range(2)]
+    for population in populations:
+        population.feed(np.arange(4), np.array([[3, 4], [5, 6], [7, 8], [9, 10]]))
+        assert population.nbytes > 0
+    populations[0].close()
+    populations[1].drop(np.array([0, 1]))
+    populations[1].drop(np.array([2, 3]))
+    for population in populations:
+        assert population.nbytes == 0
+        assert not population.alive.any()
+        population.take(np.array([0, 0, 2, 2]))  # what is gone stays gone
+        assert not population.alive.any()
+        with pytest.raises(InvalidArgument, match="rows"):
+            population.feed(np.array([0]), np.array([[3]]))
+        population.close()  # a second time does no harm

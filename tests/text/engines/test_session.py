@@ -1,5 +1,7 @@
 """Draws, stops and batching of the transformers session."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from smcgen.core.cost import Meter
 from smcgen.errors import SmcgenError
 from smcgen.text.engines import Law
+from smcgen.text.factors import Expert
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
@@ -164,7 +167,7 @@ def test_the_models_length_limits_texts():
 def test_resumed_completions_go_on_as_if_they_had_never_stopped(monkeypatch: pytest.MonkeyPatch):
     from smcgen.text.engines import _session
 
-    monkeypatch.setattr(_session, "_CATCH_UP", 3)
+    monkeypatch.setattr(_session, "CATCH_UP", 3)
     lm, rows = engine(), np.arange(8)
     session = lm.open([A, B], 4, Law(), Meter())
     steps = [Step(tokens=5), Step(delimiters=("w1",), tokens=5), Step(tokens=5)]
@@ -214,3 +217,13 @@ def test_scores_do_not_depend_on_the_batch():
         logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         np.testing.assert_allclose(alone, logs[np.arange(len(ids)), ids], atol=1e-4)
     assert meter.read().tokens_prefilled == sum(len(c) for c in completions) + 2 * (5 + 8)
+
+
+def test_closing_frees_the_cache_and_the_factors():
+    expert: Any = Expert(engine("llama").model)
+    session = engine().open([A, B], 3, Law(factors=(expert,)), Meter())
+    session.extend(np.arange(6), Step(tokens=2), ALL(6), _randomness(3, [0, 1]))
+    held = [session._population, session._factors[0]._population]
+    assert all(population.nbytes > 0 for population in held)
+    session.close()
+    assert all(population.nbytes == 0 for population in held)

@@ -77,3 +77,6 @@ class _TableSession:
 
     def drop(self, rows: np.ndarray) -> None:
         pass
+
+    def close(self) -> None:
+        """Nothing is held."""

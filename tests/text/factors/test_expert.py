@@ -1,5 +1,7 @@
 """An expert's factor is its own next-token law, however rows were moved."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +142,12 @@ def test_vocabularies_must_agree():
 def test_bad_arguments(kwargs):
     with pytest.raises(InvalidArgument):
         Expert(tiny(), **kwargs)
+
+
+def test_closing_frees_the_cache():
+    session: Any = start(Expert(tiny()), [[1, 2, 3]], 2)
+    session.log_phi(np.arange(2))
+    assert session._population.nbytes > 0
+    session.close()
+    assert session._population.nbytes == 0
+    assert session._logits is None

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jaxtyping import TypeCheckError
 from pydantic import BaseModel
 
 from smcgen.core.cost import Meter
-from smcgen.errors import InvalidArgument, MissingExtra
+from smcgen.errors import InvalidArgument, MissingExtra, RewardError
 from smcgen.text.factors import Choice, Grammar, JSONSchema, Regex, TokenMask
 from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
@@ -275,3 +276,18 @@ def test_token_mask():
     mask = np.ones(len(tokenizer), bool)
     by_mask = TokenMask(lambda prompts, ids: [mask] * len(ids), prompts=True)
     assert np.isfinite(start(by_mask, tokenizer).log_phi(np.asarray([0])).numpy()).all()
+
+
+@pytest.mark.parametrize("ids", [[-1], [0, 99], [0.5], [[0]]], ids=repr)
+def test_a_token_mask_of_ids_that_do_not_exist(ids):
+    session = start(
+        TokenMask(lambda completions: [ids for _ in completions]), char_tokenizer(ALPHABET)
+    )
+    with pytest.raises(RewardError, match=r"expected token ids in \[0, "):
+        session.log_phi(np.asarray([0]))
+
+
+def test_closing_frees_the_states():
+    session: Any = start(Regex("a*"), char_tokenizer(ALPHABET), n=3)
+    session.close()
+    assert session._states == {0: None}

@@ -179,3 +179,14 @@ def test_bad_arguments():
     tokenizer.chat_template = None
     with pytest.raises(InvalidArgument, match="chat template"):
         ClassifierReward(model, tokenizer, 1, reads="chat")
+
+
+def test_closing_forgets_the_scores():
+    model, tokenizer = bert(1)
+    texts = Writer.of(COMPLETIONS, POLICY, ("ab?",))
+    session = ClassifierReward(model, tokenizer).open_reward(
+        texts.prompts, texts.n, POLICY, Meter()
+    )
+    session.score(texts, np.arange(len(texts)))
+    session.close()
+    assert len(session._cache._scores) == 0

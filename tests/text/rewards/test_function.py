@@ -165,3 +165,29 @@ def test_a_failure_of_the_batch_alone():
 def test_bad_arguments(kwargs):
     with pytest.raises((InvalidArgument, TypeCheckError)):
         FunctionReward(**{"fn": len, **kwargs})
+
+
+@pytest.mark.parametrize(("count", "calls"), [(1, 1), (3, 1 + 2)])
+def test_a_failure_is_asked_about_only_where_there_is_a_choice(count, calls):
+    seen = []
+
+    def fn(texts):
+        seen.append(texts)
+        if "b" in texts:
+            raise ValueError("no")
+        return [0.0 for _ in texts]
+
+    with pytest.raises(RewardError, match="particle . of problem 0: ValueError: no.*'b'") as caught:
+        run(FunctionReward(fn), ["a", "b", "0"][:count] if count > 1 else ["b"])
+    assert len(seen) == calls
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_closing_forgets_the_scores():
+    texts = Writer.of(["a", "b"], TOKENIZER)
+    session = FunctionReward(lambda t: [0.0] * len(t)).open_reward(
+        texts.prompts, 2, TOKENIZER, Meter()
+    )
+    session.score(texts, np.arange(2))
+    session.close()
+    assert len(session._cache._scores) == 0

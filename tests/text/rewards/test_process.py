@@ -233,3 +233,14 @@ def test_what_does_not_fit_says_so(tmp_path):
 def test_bad_formats(kwargs):
     with pytest.raises(InvalidArgument):
         StepFormat("mine", **kwargs)
+
+
+def test_closing_frees_the_cache():
+    writer = Writer(PROMPTS, 2, POLICY)
+    session = open_reward(reference("qwen"), writer)
+    for row in range(6):
+        writer.add(row, STEPS[0])
+    session.score(writer.texts(), np.arange(6))
+    assert session._population.nbytes > 0
+    session.close()
+    assert session._population.nbytes == 0
