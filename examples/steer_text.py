@@ -1,6 +1,6 @@
 """Steer a language model with a process reward, and look at what happened.
 
-    python examples/steer_text.py
+python examples/steer_text.py
 """
 
 import smcgen

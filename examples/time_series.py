@@ -1,6 +1,6 @@
 """A classical particle filter: stochastic volatility, its evidence with an error, and a gradient.
 
-    python examples/time_series.py
+python examples/time_series.py
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ print("E[x_T | y]:", result.expectation())
 
 # one run is one jitted program: it maps over keys and differentiates in its parameters
 evidence = jax.jit(
-    jax.vmap(lambda key, rho: smcgen.smc(StochasticVolatility(returns, rho=rho), key, 500).log_evidence)
+    jax.vmap(
+        lambda key, rho: smcgen.smc(StochasticVolatility(returns, rho=rho), key, 500).log_evidence
+    )
 )
 keys = jax.random.split(jax.random.key(2), 5)
 print("log evidence at rho = .5 ... .99:", evidence(keys, jnp.array([0.5, 0.7, 0.9, 0.95, 0.99])))

@@ -102,7 +102,9 @@ def smc(
             raise_if_failed(result)
         return result
     if compiling.inside_trace():
-        allowed = "a traceable model without progress, callback or checkpoint inside a transformation"
+        allowed = (
+            "a traceable model without progress, callback or checkpoint inside a transformation"
+        )
         raise InvalidArgument("model", type(model).__name__, allowed)
     saved = Checkpoint(Path(checkpoint), resolved, model, keys, settings) if checkpoint else None
     watchers: list[Any] = [callback] if callback else []
@@ -244,7 +246,7 @@ def _no_steps(carry: Carry) -> Info:
 def _settings(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Settings:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InvalidArgument("n_particles", n, "an integer >= 1")
-    if not isinstance(ess_threshold, Real) or not 0 <= ess_threshold <= 1:
+    if not isinstance(ess_threshold, Real) or not 0 <= float(ess_threshold) <= 1:
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))

@@ -244,4 +244,3 @@ def test_stderr_is_not_a_number_where_the_genealogy_says_nothing(n, steps):
     alone = [run for run in runs if run.unique_founders == 1]
     assert len(alone) > 30
     assert all(np.isnan(run.log_evidence_stderr) for run in alone)
-

@@ -62,7 +62,10 @@ def test_unknown_resampling_lists_the_known_ones():
         ({"twist": "none"}, "twist"),
         ({"scale": "log"}, "scale"),
         ({"strength": 2.0}, "strength"),
-        ({"reward": FunctionReward(len, probability=True), "twist": "max", "strength": np.nan}, "strength"),
+        (
+            {"reward": FunctionReward(len, probability=True), "twist": "max", "strength": np.nan},
+            "strength",
+        ),
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"top_k": 0}, "top_k"),
@@ -230,7 +233,9 @@ def test_step_needs_an_end():
 
 def test_nan_is_not_hidden_by_any_aggregate():
     """A minimum that skips NaN would run on with the other scores."""
-    reward = FunctionReward(lambda texts: [np.nan if len(t) == 2 else 0.5 for t in texts], probability=True)
+    reward = FunctionReward(
+        lambda texts: [np.nan if len(t) == 2 else 0.5 for t in texts], probability=True
+    )
     for choice in ("min", "mean", "max", "product", "value"):
         with pytest.raises(SMCError, match="NaN"):
             steer(reward=Tilt(reward, twist=choice, outcome=choice), engine=Endless(2))
@@ -248,7 +253,9 @@ def test_a_failed_problem_is_not_written_on():
         asked.append(prompts.count("b"))
         return [np.nan if p == "b" else 0.0 for p in prompts]
 
-    results = steer(["a", "b"], Endless(1), reward=FunctionReward(reward, prompts=True), on_error="return")
+    results = steer(
+        ["a", "b"], Endless(1), reward=FunctionReward(reward, prompts=True), on_error="return"
+    )
     assert [r.status for r in results] == [Status.OK, Status.NON_FINITE_POTENTIAL]
     assert sum(n > 0 for n in asked) == 1
     assert results[1].answer is None
@@ -267,7 +274,10 @@ def test_an_error_that_is_not_ours_loses_nothing_either():
 
 
 def test_best_is_by_the_whole_potential():
-    constant, length = FunctionReward(lambda ts: [0.0] * len(ts)), FunctionReward(lambda ts: [len(t) for t in ts])
+    constant, length = (
+        FunctionReward(lambda ts: [0.0] * len(ts)),
+        FunctionReward(lambda ts: [len(t) for t in ts]),
+    )
     result = steer(engine=ToyEngine(3), reward=constant * length, n_particles=32, ess_threshold=0.0)
     ended = [t for t, f in zip(result.texts, result.finish, strict=True) if f == 1]
     assert len(result.best) == max(map(len, ended))

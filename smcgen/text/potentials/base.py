@@ -55,7 +55,7 @@ class Potential(ABC):
     def __pow__(self, strength: Any) -> "Potential":
         if isinstance(strength, bool) or not isinstance(strength, Real):
             raise InvalidArgument("strength", strength, "a number")
-        if not np.isfinite(strength):
+        if not np.isfinite(float(strength)):
             raise InvalidArgument("strength", strength, "a finite number")
         return self.power(float(strength))
 
