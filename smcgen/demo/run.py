@@ -59,5 +59,5 @@ def demo(
 
 
 def most_telling(runs: Sequence[SteerResult]) -> SteerResult:
-    """The run that resampled most often: there is something to see in its trace."""
-    return max(runs, key=lambda r: int(np.sum(r.smc.resampled)))
+    """The run in which most particles died: there is something to see in its trace."""
+    return min(runs, key=lambda r: float(np.mean(np.asarray(r.smc.ess))))

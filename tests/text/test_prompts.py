@@ -81,7 +81,7 @@ def test_a_generator_of_prompts_is_read_once():
         [{"role": "user", "content": "a"}, "b"],
         object(),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_anything_else_is_refused(prompt):
     with pytest.raises(InvalidArgument, match="^prompt="):
