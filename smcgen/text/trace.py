@@ -22,6 +22,8 @@ def trace(result: "SteerResult", limit: int = 6) -> str:
     for t in range(1, run.num_steps + 1):
         if run.resampled[t - 1]:
             ended = ended[np.asarray(run.ancestors[t - 1])]
+        if ended.all():  # other prompts of the batch went on
+            break
         record = result.history[t]
         children = np.ones(n, int)
         resampled = t < run.num_steps and bool(run.resampled[t])
