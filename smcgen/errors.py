@@ -38,5 +38,9 @@ class RewardError(SmcgenError):
     """A reward failed or returned something that is not one finite number per text."""
 
 
+class EngineError(SmcgenError):
+    """An engine failed, died or was closed."""
+
+
 class CheckpointError(SmcgenError):
     """A checkpoint cannot be read, or belongs to another model."""

@@ -29,3 +29,22 @@ class ProgressBar:
     def close(self) -> None:
         """Remove the bar."""
         self._bar.stop()
+
+
+class CountBar:
+    """How many of a number of things are done."""
+
+    def __init__(self, description: str, total: int):
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+        self._bar = Progress(
+            *columns, TextColumn("of {task.total}"), TimeElapsedColumn(), transient=True
+        )
+        self._task = self._bar.add_task(description, total=total)
+        self._bar.start()
+
+    def __call__(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()

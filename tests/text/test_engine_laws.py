@@ -12,7 +12,7 @@ from smcgen.text import Expert, FunctionReward, Regex, Sampling, TextModel, Tilt
 from smcgen.text.potentials.algebra import where
 from smcgen.text.prompts import encode
 from tests.laws import assert_unbiased
-from tests.text import tiny
+from tests.text import tiny, vllm_tiny
 
 RUNS, N, TOKENS = 600, 3, 4
 EOS = len(tiny.CHARACTERS)
@@ -26,6 +26,16 @@ def complete_texts(end=True):
                 yield (*ids, EOS)
             elif not end:
                 yield ids
+
+
+VLLM = pytest.param("vllm", marks=[vllm_tiny.needs_vllm, pytest.mark.slow])
+
+
+@pytest.fixture(autouse=True, params=["transformers", VLLM])
+def engine(request):
+    """Every law holds on every engine."""
+    global ENGINE
+    ENGINE = tiny.engine() if request.param == "transformers" else vllm_tiny.engine()
 
 
 def law(engine, prompt, end=True, sampling=Sampling()):
@@ -42,7 +52,7 @@ def text_of(ids):
 
 def check(potential, psi, step, prompt="a.", end=False, **options):
     """E[Z-hat] = Z and E[Z-hat phi-hat] = Z pi(phi) with phi the length."""
-    engine = tiny.engine()
+    engine = ENGINE
     p = law(engine, prompt, end, options.get("sampling", Sampling()))
     z = sum(q * psi(ids) for ids, q in p.items())
     zphi = sum(q * psi(ids) * len(ids) for ids, q in p.items())
@@ -58,7 +68,7 @@ def check(potential, psi, step, prompt="a.", end=False, **options):
 
 
 def test_the_enumerated_law_is_one():
-    assert abs(sum(law(tiny.engine(), "a.", end=False).values()) - 1) < 1e-5
+    assert abs(sum(law(ENGINE, "a.", end=False).values()) - 1) < 1e-5
 
 
 LEVELS = pytest.mark.parametrize("step", ["\n", 1, 3], ids=["lines", "tokens", "three tokens"])

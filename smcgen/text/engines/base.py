@@ -95,6 +95,9 @@ class Engine(Protocol):
         max_length: most tokens in a prompt with its completion.
         eos_ids: tokens that end a text.
         name: what identifies the model (a checkpoint of another model is refused by it).
+
+    An engine that serves the populations of several threads at once may say so by `concurrent = True`:
+    `steer` then lets each prompt run at its own pace.
     """
 
     tokenizer: Any

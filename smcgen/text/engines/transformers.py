@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
-from smcgen.text._torch.draw import covers
 from smcgen.text._torch.support import support
+from smcgen.text.engines._check import check_completions, check_law, check_prompts, end_tokens
 from smcgen.text.engines._load import load, longest, weights_name
 from smcgen.text.engines._score import score
 from smcgen.text.engines._session import TransformersSession
@@ -80,10 +80,8 @@ class Transformers:
         if max_length is not None and not 0 < max_length <= allowed:
             raise InvalidArgument("max_length", max_length, f"None or an integer in [1, {allowed}]")
         self.max_length: int = max_length or allowed
-        ends: set[int] = {self.tokenizer.eos_token_id} - {None}
         generation = getattr(self.model.generation_config, "eos_token_id", None)
-        ends |= {generation} if isinstance(generation, int) else set(generation or ())
-        self.eos_ids = frozenset(i for i in ends if 0 <= i < self.vocab_size)
+        self.eos_ids = end_tokens(self.tokenizer, generation, self.vocab_size)
         support(self.model)  # an unsuitable model is refused here, not in the middle of a run
         self.name = weights_name(self.model, model)
 
@@ -102,18 +100,9 @@ class Transformers:
                 proposal cannot draw some token that the base law allows, so that no weight could
                 make up for it.
         """
-        self._check(prompts)
-        if law.proposal is not None and not covers(law.proposal, law.base):
-            raise InvalidArgument(
-                "proposal",
-                law.proposal,
-                f"a law that can draw every token that the base law {law.base} allows "
-                "(no top_k, top_p or temperature 0 of its own): importance weights are wrong otherwise",
-            )
-        if completions is not None and len(completions) != len(prompts) * n:
-            raise InvalidArgument(
-                "completions", len(completions), f"one for each of {len(prompts) * n} rows"
-            )
+        check_prompts(prompts, None, self.max_length, self.vocab_size)
+        check_law(law)
+        check_completions(completions, len(prompts) * n)
         return TransformersSession(
             self.model,
             self.tokenizer,
@@ -151,19 +140,6 @@ class Transformers:
                 "completions", len(completions), f"a multiple of the {len(prompts)} prompts"
             )
         n = len(completions) // len(prompts)
-        self._check([p for p in prompts for _ in range(n)], completions)
+        each = [p for p in prompts for _ in range(n)]
+        check_prompts(each, completions, self.max_length, self.vocab_size)
         return score(self.model, self.vocab_size, prompts, completions, sampling, meter or Meter())
-
-    def _check(
-        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]] | None = None
-    ) -> None:
-        for i, prompt in enumerate(prompts):
-            ids = [*prompt.ids, *(completions[i] if completions is not None else ())]
-            if len(ids) > self.max_length:
-                raise InvalidArgument(
-                    "prompt" if completions is None else "prompt and completion",
-                    f"{len(ids)} tokens: {prompt.text[:40]}",
-                    f"at most max_length={self.max_length} tokens",
-                )
-            if not ids or min(ids) < 0 or max(ids) >= self.vocab_size:
-                raise InvalidArgument("prompt", ids[:8], f"token ids in [0, {self.vocab_size})")

@@ -1,0 +1,119 @@
+"""Many runs at once, each at its own pace.
+
+`smc` moves all problems of a model together: each step waits for the slowest. Where an engine serves many
+populations (vLLM, a server over HTTP) nobody needs to wait: one model per problem, one thread per run, and
+while one run scores or resamples the others keep the engine busy.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Literal
+
+from smcgen.core._types import RandomKey
+from smcgen.core.feynman_kac import Model
+from smcgen.core.result import SMCResult
+from smcgen.core.smc import Progress, keys_of, smc
+from smcgen.core.status import SMCInterrupted
+from smcgen.errors import InvalidArgument
+
+
+def smc_each(
+    models: Sequence[Model],
+    key: RandomKey | int,
+    n_particles: int = 1024,
+    *,
+    workers: int = 64,
+    on_error: Literal["raise", "return"] = "raise",
+    progress: bool = False,
+    callback: Callable[[int, Progress], None] | None = None,
+    checkpoint: str | Path | None = None,
+    **options: Any,
+) -> list[SMCResult]:
+    """Run a particle filter on each of several models, concurrently.
+
+    Run b has the key `fold_in(key, b)`, which is the key that problem b has when all are problems of one
+    model: the results are the same.
+
+    Args:
+        models: host-driven models, one problem each, on an engine that threads may share.
+        key: a JAX key or a seed, or one key for each model.
+        n_particles: particles in each run.
+        workers: most runs at a time.
+        on_error: "raise" the first error once all other runs have ended, or "return" what there is.
+        progress: show how many runs have ended.
+        callback: called with a run's number and its `Progress`, from the run's thread.
+        checkpoint: a folder with a file for each run.
+        **options: see `smcgen.smc`.
+
+    Returns:
+        An `SMCResult` for each model.
+
+    Raises:
+        SMCError, SMCInterrupted and whatever a model raises: `error.result` is the list of results so
+            far, None for a run that has none.
+    """
+    if workers < 1:
+        raise InvalidArgument("workers", workers, "an integer >= 1")
+    if not models:
+        return []
+    keys = keys_of(key, len(models))
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    results: list[Any] = [None] * len(models)
+    errors: list[tuple[int, BaseException]] = []
+
+    def run(b: int) -> None:
+        def watch(told: Progress) -> None:
+            if callback is not None:
+                callback(b, told)
+            if stop.is_set():
+                raise KeyboardInterrupt
+
+        if stop.is_set():
+            return
+        try:
+            results[b] = smc(
+                models[b],
+                keys[b],
+                n_particles,
+                on_error=on_error,
+                callback=watch,
+                checkpoint=None if folder is None else folder / f"{b:06d}",
+                **options,
+            )
+        except BaseException as error:  # told to the caller once all others are done
+            results[b] = getattr(error, "result", None)
+            errors.append((b, error))
+
+    with ThreadPoolExecutor(min(workers, len(models)), "smcgen-run") as pool, ExitStack() as stack:
+        shown = _nothing
+        if progress:
+            from smcgen.progress import CountBar
+
+            shown = stack.enter_context(closing(CountBar("runs", len(models))))
+        futures = [pool.submit(run, b) for b in range(len(models))]
+        try:
+            for done, _ in enumerate(as_completed(futures), 1):
+                shown(done)
+        except KeyboardInterrupt:  # each run ends after its present step, and is kept
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            if on_error == "return" and all(r is not None for r in results):
+                return results
+            message = f"interrupted; .result has the {len(models)} runs as far as they came"
+            raise SMCInterrupted(message, results) from None
+    if errors:
+        b, error = min(errors, key=lambda pair: pair[0])
+        error.add_note(f"in run {b} of {len(models)}; error.result has all of them")
+        error.result = results  # pyright: ignore[reportAttributeAccessIssue]
+        raise error
+    return results
+
+
+def _nothing(done: int) -> None:
+    """No bar."""

@@ -1,0 +1,53 @@
+"""One token of many rows: drawn from the proposal, with what the three laws say about it."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from smcgen.text._torch.draw import allowed, draw, normalise, warp
+from smcgen.text.sampling import Sampling
+
+
+class Drawn(NamedTuple):
+    """A token for each row, -1 where none is allowed, and its log-probabilities in nats."""
+
+    tokens: Int64[Tensor, " m"]
+    log_base: Float64[Tensor, " m"]
+    log_factor: Float64[Tensor, " m"]
+    log_proposal: Float64[Tensor, " m"]
+
+
+def draw_tokens(
+    logits: Float[Tensor, "m vocab"],
+    base: Sampling,
+    proposal: Sampling | None,
+    log_phi: Float[Tensor, "m vocab"] | None,
+    uniforms: Float64[Tensor, " m"],
+) -> Drawn:
+    """Draw from `q ∝ p phi` (or from the law `proposal`, restricted to p's tokens, times phi)."""
+    log_p = warp(logits, base)
+    log_q, dead = log_p, None
+    if proposal is not None:
+        log_q = warp(logits, proposal).masked_fill(~allowed(log_p), -torch.inf)
+    if log_phi is not None:
+        log_q = log_q + log_phi
+    if log_q is not log_p:
+        log_q, mass = normalise(log_q)
+        dead = mass.isneginf()
+    tokens = draw(log_q, uniforms)
+    at = lambda law: law.gather(1, tokens[:, None])[:, 0].double()
+    log_base = at(log_p)
+    log_factor = torch.zeros_like(log_base) if log_phi is None else at(log_phi)
+    log_proposal = log_base if log_q is log_p else at(log_q)
+    if dead is not None:
+        tokens = tokens.masked_fill(dead, -1)
+    return Drawn(tokens, log_base, log_factor, log_proposal)
+
+
+def log_probs(
+    logits: Float[Tensor, "m vocab"], base: Sampling, tokens: Int64[Tensor, " m"]
+) -> Float64[Tensor, " m"]:
+    """Log-probability in nats of given tokens under the law `base`."""
+    return warp(logits, base).gather(1, tokens[:, None])[:, 0].double()

@@ -1,0 +1,194 @@
+"""A population in progress on vLLM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.core.cost import Meter
+from smcgen.text.engines._vllm.core import Core
+from smcgen.text.engines._writing import Writing
+from smcgen.text.engines.base import Extension, Law
+from smcgen.text.factors.base import Setting
+from smcgen.text.prompts import Prompt
+from smcgen.text.randomness import StepRandomness
+from smcgen.text.steps import Step
+
+
+class VLLMSession:
+    """Rows of texts, each with at most one request in the engine; a `Session` and a `Writer`."""
+
+    def __init__(
+        self,
+        core: Core,
+        tokenizer: Any,
+        is_eos: np.ndarray,
+        max_length: int,
+        eos_ids: frozenset[int],
+        device: Any,
+        prompts: Sequence[Prompt],
+        n: int,
+        law: Law,
+        meter: Meter,
+        completions: Sequence[Sequence[int]] | None,
+    ):
+        self._core, self._tokenizer, self._is_eos, self._n = core, tokenizer, is_eos, n
+        self.law, self._meter = law, meter
+        written = completions if completions is not None else [()] * (len(prompts) * n)
+        heads = [p.ids for p in prompts for _ in range(n)]
+        self._texts = [[*head, *ids] for head, ids in zip(heads, written, strict=True)]
+        self._room = np.array([max_length - len(text) for text in self._texts])
+        setting = Setting(prompts, n, tokenizer, len(is_eos), eos_ids, device, meter, completions)
+        self.factors = [factor.open_factor(setting) for factor in law.factors]
+        meter.add(tokens_prefilled=len({p.ids for p in prompts}))  # the rest is told by `read`
+        rows = len(self._texts)
+        self.requests: list[int | None] = [None] * rows
+        self.parents: list[int | None] = [None] * rows  # whose copy a row without a request is
+        self._drawn = np.zeros((4, rows))
+        self._writing: Writing | None = None
+        self._at = np.zeros(rows, dtype=np.int64)  # place of a row in the step being written
+        self._randomness: StepRandomness | None = None
+        self._lockstep = False
+        self._ahead: list[int] = []  # rows that wait for the others, in lockstep
+
+    # ---- Session -------------------------------------------------------------------------------
+
+    def extend(
+        self,
+        rows: Int[np.ndarray, " m"],
+        step: Step,
+        limits: Int[np.ndarray, " m"],
+        randomness: StepRandomness,
+        last: bool = False,
+    ) -> Extension:
+        """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
+        rows = np.asarray(rows, dtype=np.int64)
+        limits = np.minimum(limits, self._room[rows])
+        writing = Writing(
+            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self.factors
+        )
+        self._writing, self._randomness = writing, randomness
+        self._lockstep = step.ess is not None
+        self._at[rows] = np.arange(len(rows))
+        active = rows[writing.active]
+        self._join(active)
+        try:
+            if len(active):
+                self._core.write(self, active.tolist())
+        finally:
+            self._writing = self._randomness = None
+            self._ahead = []
+        for at, row in enumerate(rows.tolist()):
+            self._texts[row] += writing.tokens(at)
+        self._room[rows] -= writing.lengths
+        self._meter.add(tokens_generated=int(writing.lengths.sum()))
+        return writing.extension()
+
+    def _join(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Rows that begin with equal texts read them once: the first reads, the others copy it."""
+        firsts: dict[tuple[int, ...], int] = {}
+        for row in rows.tolist():
+            if self.requests[row] is None and self.parents[row] is None:
+                text = tuple(self._texts[row])
+                if text not in firsts:
+                    firsts[text] = self.requests[row] = self._core.number(self, row)
+                else:
+                    self.parents[row] = firsts[text]
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        """Row i becomes a copy of row `ancestors[i]`.
+
+        Of the copies of one text the first goes on with its request, the others will be forks of it.
+        """
+        ancestors = np.asarray(ancestors)
+        order = np.flatnonzero(ancestors == np.arange(len(ancestors))).tolist()
+        order += np.flatnonzero(ancestors != np.arange(len(ancestors))).tolist()
+        old, parents = self.requests, self.parents
+        self.requests, self.parents = [None] * len(old), [None] * len(old)
+        heirs: set[int] = set()
+        for row in order:
+            a = int(ancestors[row])
+            if a in heirs or old[a] is None:
+                self.parents[row] = old[a] if old[a] is not None else parents[a]
+            else:
+                heirs.add(a)
+                self.requests[row] = old[a]
+                self._core.move(old[a], self, row)
+        self._core.abort(r for a, r in enumerate(old) if r is not None and a not in heirs)
+        self._texts = [list(self._texts[a]) for a in ancestors.tolist()]
+        self._room = self._room[ancestors]
+        for factor in self.factors:
+            factor.take(ancestors)
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Free what these rows hold."""
+        chosen = np.asarray(rows).tolist()
+        self._core.abort(r for row in chosen if (r := self.requests[row]) is not None)
+        for row in chosen:
+            self.requests[row] = self.parents[row] = None
+        for factor in self.factors:
+            factor.drop(rows)
+
+    def close(self) -> None:
+        """Free everything."""
+        self._core.abort(r for r in self.requests if r is not None)
+        self._core.settle()
+        self.requests = [None] * len(self.requests)
+        for factor in self.factors:
+            factor.close()
+
+    # ---- Writer --------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> Sequence[int]:
+        """Rows that still write."""
+        return [] if self._writing is None else self._writing.rows[self._writing.active].tolist()
+
+    def text(self, row: int) -> list[int]:
+        """Token ids of a row's prompt and all it has written, also in this step."""
+        now = self._writing.tokens(int(self._at[row])) if self._writing else []
+        return [*self._texts[row], *now]
+
+    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        """For the next token of each row."""
+        assert self._writing is not None and self._randomness is not None
+        places = self._writing.lengths[self._at[rows]]
+        first = int(places[0])
+        if (places == first).all():
+            return self._randomness.uniforms(first)[rows]
+        found = np.empty(len(rows))
+        for place in np.unique(places).tolist():
+            found[places == place] = self._randomness.uniforms(place)[rows[places == place]]
+        return found
+
+    def given(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Every token is drawn."""
+
+    def put(self, rows: Int[np.ndarray, " m"], drawn: Float64[np.ndarray, "4 m"]) -> None:
+        """Keep what was drawn until it counts."""
+        self._drawn[:, rows] = drawn
+
+    def advance(self, rows: Int[np.ndarray, " m"]) -> tuple[Sequence[int], Sequence[int]]:
+        """Rows that got their token: which pause now, and which paused ones go on."""
+        writing = self._writing
+        assert writing is not None
+        ended = writing.push(self._at[rows], self._drawn[:, rows])
+        if not self._lockstep:
+            return rows[ended].tolist(), []
+        # the step ends for all rows of a problem at once: nobody may be ahead when that is decided
+        waiting = [*self._ahead, *rows[~ended].tolist()]
+        if set(waiting) != set(self.active):
+            self._ahead = waiting
+            return rows.tolist(), []
+        due = writing.due()
+        writing.end(due)
+        over = set(writing.rows[due].tolist())
+        go_on = [row for row in self._ahead if row not in over]
+        mine = rows.tolist()
+        self._ahead = []
+        return [r for r, e in zip(mine, ended.tolist(), strict=True) if e or r in over], go_on
+
+    def read(self, tokens: int) -> None:
+        """Count tokens that were computed but not written."""
+        self._meter.add(tokens_prefilled=tokens)

@@ -1,0 +1,31 @@
+"""The environment in which vLLM's engine is built inside this process."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from smcgen.errors import MissingExtra
+
+_NAME = "VLLM_ENABLE_V1_MULTIPROCESSING"
+
+
+@contextmanager
+def in_process() -> Iterator[None]:
+    """Engines built here run in this process; vLLM reads that from the environment alone.
+
+    Raises:
+        MissingExtra: without vLLM.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingExtra("a vLLM engine", "vllm", "vllm")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when vLLM is first imported
+    before = os.environ.get(_NAME)
+    os.environ[_NAME] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NAME]
+        else:
+            os.environ[_NAME] = before

