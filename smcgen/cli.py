@@ -1,15 +1,17 @@
-"""The command line: `smcgen demo`, `smcgen steer`."""
+"""The command line: `smcgen demo`, `smcgen steer`, `smcgen serve`."""
 
 import json
 import math
 import sys
 from contextlib import nullcontext
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from smcgen._version import __version__
+from smcgen.cli_serve import as_typed, serve_command
 from smcgen.errors import SmcgenError
 
 app = typer.Typer(
@@ -100,7 +102,7 @@ def steer(
             "reward": ProcessReward(reward) if reward else None,
             "n_particles": n_particles,
             "strength": strength,
-            "step": int(step) if step.isdigit() else step.replace(r"\n", "\n"),
+            "step": as_typed(step),
             "max_steps": max_steps,
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -130,6 +132,14 @@ def steer(
                             typer.echo(result.trace(), err=True)
             except KeyboardInterrupt as interrupt:
                 raise _Interrupted(f"{done} of {len(rows)} prompts are done") from interrupt
+
+
+@app.command("serve")
+@wraps(serve_command)
+def serve(**options: Any) -> None:
+    """An OpenAI-compatible server whose answers are steered."""
+    with _errors():
+        serve_command(**options)
 
 
 def _record(result: Any) -> dict[str, Any]:

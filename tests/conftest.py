@@ -22,6 +22,22 @@ import pytest
 
 import tests._typechecker  # noqa: F401  (the hook finds it by name)
 
+# Most of the time of the fast tests is XLA compiling programs that run once. The full suite, like a user,
+# has XLA as it is. Read when JAX first computes something.
+_QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """XLA compiles quickly, not well, under `-m "not slow"`; child processes too."""
+    if "not slow" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()
+
+
 # Every signature in smcgen is checked at run time, shapes included. Before smcgen is imported.
 jaxtyping.install_import_hook("smcgen", "tests._typechecker.check")
 

@@ -88,6 +88,7 @@ def test_errors_are_one_line(arguments, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_writes_table_figure_and_trace(tmp_path):
     pytest.importorskip("matplotlib")
     done = run("demo", "--problems", 4, "--n", "1,4", "--out", tmp_path)

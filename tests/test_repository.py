@@ -19,9 +19,11 @@ LAYERS = [
     {"errors", "_lazy", "_version"},
     {"progress", "shipped"},
     {"core"},
+    {"resampling"},
     {"ssm", "text", "diffusion"},
     {"scaling", "learn", "diagnostics"},
-    {"demo"},
+    {"demo", "serve"},
+    {"cli_serve"},
     {"cli", "__main__"},
 ]
 LAYER = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

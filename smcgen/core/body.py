@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
 from smcgen.core.drivers import Driver
-from smcgen.core.feynman_kac import Resolved
+from smcgen.core.resolve import Resolved
 from smcgen.core.result import SMCResult
 from smcgen.core.select import Adaptive, Selection, reweight, select
 from smcgen.core.status import Status

@@ -6,8 +6,7 @@ Writing is atomic (a new file replaces the old one), so a kill at any moment lea
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from smcgen.core.body import Carry, Info, Settings, record
-from smcgen.core.feynman_kac import Resolved
+from smcgen.core.leaves import LeafCheckpointing, from_leaf_arrays, leaf_arrays
+from smcgen.core.resolve import Resolved
 from smcgen.errors import CheckpointError
 
 _VERSION = "1"
@@ -36,6 +36,7 @@ class Checkpoint:
             )
         identity = [
             self._as_arrays.fingerprint(),
+            str(jax.random.key_impl(keys)),
             np.asarray(jax.random.key_data(keys)).tolist(),
             repr(settings),
         ]
@@ -82,65 +83,14 @@ class Checkpoint:
 
 def _info_arrays(info: Info) -> dict[str, Any]:
     fields = {k: v for k, v in info._replace(record=None)._asdict().items() if v is not None}
-    return fields | {f"record/{i}": x for i, x in enumerate(jax.tree.leaves(info.record))}
+    return fields | {f"record/{k}": x for k, x in leaf_arrays(info.record).items()}
 
 
 def _info(arrays: dict[str, np.ndarray], structure: Any) -> Info:
-    leaves = [arrays[f"record/{i}"] for i in range(structure.num_leaves)]
+    start = "record/"
+    leaves = from_leaf_arrays(
+        {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
+    )
     record = jax.tree.unflatten(structure, leaves)
     fields = {name: arrays.get(name) for name in Info._fields if name != "record"}
     return Info(**fields, record=record)
-
-
-def _fingerprint(model: Any) -> str:
-    digest = hashlib.sha256(f"{type(model).__qualname__} {model.num_steps}".encode())
-    leaves, structure = jax.tree.flatten((model, getattr(model, "__dict__", {})))
-    digest.update(_text(structure).encode())
-    for leaf in leaves:
-        digest.update(
-            np.asarray(leaf).tobytes() if hasattr(leaf, "dtype") else _text(leaf).encode()
-        )
-    return digest.hexdigest()
-
-
-def _text(leaf: Any) -> str:
-    # the repr of a function or plain object holds an address, another one in the next process
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf))
-
-
-class LeafCheckpointing:
-    """How a model that is not `Checkpointable` is saved: as the leaves of its pytrees."""
-
-    def __init__(self, model: Any):
-        self._model = model
-
-    def fingerprint(self) -> str:
-        """Class, steps and the contents of every attribute."""
-        return _fingerprint(self._model)
-
-    def dump(self, state: Any) -> dict[str, Any]:
-        """Leaves by number."""
-        return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state))}
-
-    def load(self, key: Any, n: int, arrays: Mapping[str, np.ndarray]) -> Any:
-        """Leaves in the structure that `init` gives, and of the kinds that it gives."""
-        if getattr(self._model, "traceable", True):
-            example = jax.eval_shape(lambda k: self._model.init(k, n)[0], key)
-        else:
-            example, _ = self._model.init(key, n)
-        kinds, structure = jax.tree.flatten(example)
-        if len(kinds) != len(arrays):
-            raise CheckpointError(
-                f"the state of {type(self._model).__name__} has {len(kinds)} arrays after init and "
-                f"{len(arrays)} in the checkpoint; such a model needs fingerprint, dump and load"
-            )
-        leaves = [_like(kind, arrays[str(i)]) for i, kind in enumerate(kinds)]
-        return jax.tree.unflatten(structure, leaves)
-
-
-def _like(kind: Any, array: np.ndarray) -> Any:
-    if isinstance(kind, np.ndarray):
-        return array
-    if isinstance(kind, bool | int | float):
-        return array.item()
-    return jnp.asarray(array)

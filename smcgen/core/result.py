@@ -1,5 +1,6 @@
 """What a run returns."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -73,13 +74,19 @@ class SMCResult:
         return bool(np.all(np.asarray(self.status) == Status.OK))
 
     def expectation(self, fn: Callable[[PyTree], PyTree] = lambda x: x) -> PyTree:
-        """Self-normalised estimate of `E_pi[fn(x)]`; fn maps the population, particle axis kept."""
-        w = self.weights
-        axes = tuple(range(w.ndim))
+        """Self-normalised estimate of `E_pi[fn(x)]`, shape (*p, ...).
 
-        def mean(values: Array) -> Array:
-            values = jnp.asarray(values)
-            spread = w.reshape(w.shape + (1,) * (values.ndim - len(axes)))
+        `fn` maps the population to arrays of shape (*p, n, ...): one value for each particle. With problems
+        they may also have one row for each particle of all problems, shape (problems * n, ...), as texts do.
+
+        Raises:
+            InvalidArgument: `fn` returns something else.
+        """
+        w = self.weights
+
+        def mean(values: Any) -> Array:
+            values = _per_particle(values, w.shape)
+            spread = w.reshape(w.shape + (1,) * (values.ndim - w.ndim))
             # weight zero removes a particle, whatever its value is
             return jnp.sum(jnp.where(spread > 0, spread * values, 0.0), axis=w.ndim - 1)
 
@@ -197,6 +204,23 @@ class SMCResult:
         from smcgen.diagnostics.arviz import to_inference_data
 
         return to_inference_data(self, **options)
+
+
+def _per_particle(values: Any, shape: tuple[int, ...]) -> Array:
+    """What a function of the population returned, particle axes as those of the weights."""
+    try:
+        values = jnp.asarray(values)
+    except (TypeError, ValueError):
+        values, found = None, type(values).__name__
+    else:
+        found = f"an array of shape {values.shape}"
+        if values.shape[: len(shape)] == shape:
+            return values
+        if values.shape[:1] == (math.prod(shape),):  # row = problem * n + particle
+            return values.reshape(*shape, *values.shape[1:])
+    flat = f" or ({math.prod(shape)}, ...)" if len(shape) > 1 else ""
+    rows = f"({', '.join(map(str, shape))}, ...)"
+    raise InvalidArgument("fn", found, f"a function to arrays of shape {rows}{flat}: by particle")
 
 
 def _brief(x: Any) -> str:

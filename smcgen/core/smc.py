@@ -13,14 +13,16 @@ import numpy as np
 
 from smcgen.core import body
 from smcgen.core import compile as compiling
-from smcgen.core import feynman_kac as fk
 from smcgen.core._types import RandomKey
 from smcgen.core.body import Carry, Info, Keep, Settings
 from smcgen.core.checkpoint import Checkpoint
 from smcgen.core.cost import Cost, Meter
 from smcgen.core.drivers import HostDriver, TracedDriver
 from smcgen.core.failures import raise_if_failed
-from smcgen.core.resampling import Resampling, resolve
+from smcgen.core.feynman_kac import Model
+from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import resolve as resampling_scheme
+from smcgen.core.resolve import Resolved, resolve
 from smcgen.core.result import SMCResult
 from smcgen.core.select import Adaptive
 from smcgen.core.status import SMCInterrupted, Status
@@ -39,7 +41,7 @@ class Progress(NamedTuple):
 
 
 def smc(
-    model: fk.FeynmanKac,
+    model: Model,
     key: RandomKey | int,
     n_particles: int = 1024,
     *,
@@ -62,7 +64,7 @@ def smc(
     resampling: Del Moral, Doucet and Jasra 2012, Whiteley, Lee and Heine 2016).
 
     Args:
-        model: a `FeynmanKac` model.
+        model: a `FeynmanKac` model, or any object with its required methods.
         key: a JAX key or a seed; shape (problems,) gives each problem its own. It fixes the whole run.
         n_particles: particles (per problem).
         resampling: a scheme or its name, see `smcgen.core.resampling`.
@@ -85,17 +87,17 @@ def smc(
         SMCError: the run failed (`error.result` has it so far).
         SMCInterrupted: Ctrl-C, also a KeyboardInterrupt (`.result` has the run so far).
     """
-    resolved = fk.resolve(model)
+    resolved = resolve(model)
     settings = _settings(n_particles, resampling, ess_threshold, keep)
     if on_error not in ("raise", "return"):
         raise InvalidArgument("on_error", on_error, "'raise' or 'return'")
-    keys = _keys(key, resolved.num_problems)
+    keys = keys_of(key, resolved.num_problems)
     if resolved.traceable and not (progress or callback or checkpoint):
         if compiling.inside_trace():
             return _traced(resolved, keys, settings)
         meter = Meter()
-        program, arrays = compiling.split(model)
-        result = jax.block_until_ready(_compiled(arrays, keys, program, settings))
+        run = compiling.jitted(_run, model, static=(1,))
+        result = jax.block_until_ready(run(keys, settings))
         meter.add(nfe=result.log_weights.size * (result.num_steps + 1))
         result = result.replace(cost=meter.read())
         if on_error == "raise":
@@ -120,12 +122,11 @@ def smc(
     return result
 
 
-@partial(jax.jit, static_argnames=("program", "settings"))
-def _compiled(arrays: list, keys: Any, program: compiling.Program, settings: Settings) -> SMCResult:
-    return _traced(fk.resolve(program.model(arrays)), keys, settings)
+def _run(model: Any, keys: Any, settings: Settings) -> SMCResult:
+    return _traced(resolve(model), keys, settings)
 
 
-def _traced(model: fk.Resolved, keys: Any, settings: Settings) -> SMCResult:
+def _traced(model: Resolved, keys: Any, settings: Settings) -> SMCResult:
     init_key, step_key = _split(keys)
     carry, first = body.first(model, init_key, settings)
     driver = TracedDriver()
@@ -144,7 +145,7 @@ class _HostRun:
     def __init__(
         self,
         original: Any,
-        model: fk.Resolved,
+        model: Resolved,
         keys: Any,
         settings: Settings,
         watchers: list,
@@ -250,10 +251,10 @@ def _settings(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Setting
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))
-    return Settings(int(n), Adaptive(resolve(resampling), float(ess_threshold)), keep)
+    return Settings(int(n), Adaptive(resampling_scheme(resampling), float(ess_threshold)), keep)
 
 
-def _keys(key: Any, problems: int | None) -> Any:
+def keys_of(key: Any, problems: int | None) -> Any:
     """A typed key, or one per problem."""
     if isinstance(key, bool) or not (hasattr(key, "dtype") or isinstance(key, int)):
         raise InvalidArgument("key", key, "a JAX key or an integer seed")

@@ -1,7 +1,7 @@
 """How a run ended. Failures are values, so they survive `jit` and `vmap`."""
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smcgen.errors import SmcgenError
 
@@ -27,8 +27,8 @@ class SMCError(SmcgenError):
 
 
 class SMCInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a run. `interrupt.result` is the run up to its last finished step."""
+    """Ctrl-C during a run. `interrupt.result` is the run up to its last finished step (of `smc_each`, all runs)."""
 
-    def __init__(self, message: str, result: "SMCResult"):
+    def __init__(self, message: str, result: Any):
         super().__init__(message)
         self.result = result

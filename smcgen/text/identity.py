@@ -1,8 +1,8 @@
 """What identifies a model and its settings across processes, so that a checkpoint can refuse another.
 
-A function is its code, constants, defaults and what it closes over; a model is its configuration and weights; an
-array is its content; any other object is its class and attributes. What a function reads from its module's globals
-does not count.
+A function is its code, constants, defaults, what it closes over and the globals that it reads (data by value, its
+own program's functions by their code and globals in turn, modules and library objects by name); a model is its
+configuration and weights; an array is its content; any other object is its class and attributes.
 """
 
 import functools
@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from smcgen.text._globals import globals_read, is_library
+
 _NUMBERS = 256  # of each parameter that name a model's weights
+_DEPTH = 8  # functions called by functions by name, further ones count by their code alone
 _LONG = 1000  # characters of a description, longer ones are hashed
 # what may differ between two loads of the same weights
 _VOLATILE = (
@@ -57,6 +60,7 @@ class _Describer:
         self._done: dict[int, str] = {}
         self._open: list[int] = []
         self._met: list[Any] = []  # kept, so that no id is used twice
+        self._depth = 0  # of functions whose globals are being described
 
     def __call__(self, value: Any) -> str:
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
@@ -109,12 +113,13 @@ class _Describer:
             return f"[{self._all(value)}]"
         if callable(value):
             return self._callable(value)
-        return self._object(value, _attributes(value))
+        return self._plain_object(value)
 
     def _callable(self, value: Any) -> str:
         if isinstance(value, FunctionType):
             parts = [self._code(value.__code__), self(value.__defaults__)]
             parts += [self(value.__kwdefaults__), self._all(map(_content, value.__closure__ or ()))]
+            parts += self._globals(value)
             return f"{value.__module__}.{value.__qualname__}({', '.join(parts)})"
         if isinstance(value, functools.partial):
             return f"partial({self._all((value.func, value.args, value.keywords))})"
@@ -126,7 +131,17 @@ class _Describer:
         wrapped = getattr(value, "__wrapped__", None)  # a cached or jitted function
         if wrapped is not None:
             return f"{_name(value)}({self(wrapped)})"
-        return self._object(value, _attributes(value))
+        return self._plain_object(value)
+
+    def _globals(self, function: FunctionType) -> list[str]:
+        """What a function of the user's program reads from its module."""
+        module = function.__module__ or ""
+        if self._depth == _DEPTH or is_library(module) or module.startswith("smcgen."):
+            return []
+        self._depth += 1
+        found = [f"{name}={self(value)}" for name, value in globals_read(function).items()]
+        self._depth -= 1
+        return found
 
     def _code(self, code: CodeType) -> str:
         """What a function does, without where it was written."""
@@ -138,6 +153,12 @@ class _Describer:
         if array.dtype.hasobject:
             return f"array({array.shape}, {self._all(array.ravel().tolist())})"
         return f"array({array.dtype}, {array.shape}, {_hash(array.tobytes())})"
+
+    def _plain_object(self, value: Any) -> str:
+        attributes = _attributes(value)
+        if self._depth and attributes is not None and is_library(type(value).__module__):
+            return _name(value)  # a global logger, lock or client: what it holds is no setting
+        return self._object(value, attributes)
 
     def _object(self, value: Any, attributes: Mapping[str, Any] | None) -> str:
         if attributes is not None:

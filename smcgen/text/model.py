@@ -110,6 +110,10 @@ class TextModel(FeynmanKac[TextState]):
         """Calls of `step`, at most; a step writes at least one token."""
         return int(self.max_tokens if self.max_steps is None else self.max_steps)
 
+    def split(self) -> "list[TextModel]":
+        """One model per prompt, for `smcgen.smc_each`."""
+        return [replace(self, prompt=self.prompts[b]) for b in range(len(self.prompts))]
+
     @cached_property
     def _step(self) -> Step:
         return as_step(self.step_rule)

@@ -17,19 +17,21 @@ FIRST, BLOCK = 4, 32  # token positions drawn per dispatch: few for steps of a t
 @partial(jax.jit, static_argnames=("n", "width"))
 def _bits(keys: jax.Array, block: jax.Array, n: int, width: int) -> jax.Array:
     draw = lambda key: jax.random.bits(jax.random.fold_in(key, block), (n, width, 2), jnp.uint32)
-    return jax.vmap(draw)(keys)
+    return jax.vmap(draw)(keys.reshape(-1))
 
 
 class StepRandomness:
     """The random numbers of one step of a population.
 
     Args:
-        keys: one JAX key per problem, shape (problems,).
+        keys: one JAX key per problem, of any shape.
         n: particles per problem. Row `problem * n + particle` of everything below is a particle's.
     """
 
     def __init__(self, keys: jax.Array, n: int):
         self._keys, self._n = keys, n
+        # dispatched now, so that they are drawn while the model runs
+        self._first = _bits(keys, np.uint32(0), n, FIRST)
         self._blocks: dict[int, np.ndarray] = {}
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
@@ -39,8 +41,8 @@ class StepRandomness:
             (block, offset), width = divmod(position - FIRST, BLOCK), BLOCK
             block += 1
         if block not in self._blocks:
-            drawn = _bits(self._keys, np.uint32(block), self._n, width)
-            bits = np.asarray(drawn).reshape(-1, width, 2)
+            bits = _bits(self._keys, np.uint32(block), self._n, width) if block else self._first
+            bits = np.asarray(bits).reshape(-1, width, 2)
             high, low = (bits >> 6).astype(np.float64).transpose(2, 0, 1)
             # 52 bits and a half fit a double exactly; with 53 the largest would round to 1
             self._blocks[block] = (high * 2.0**26 + low + 0.5) * 2.0**-52

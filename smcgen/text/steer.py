@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from smcgen.core.each import smc_each
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
@@ -19,9 +20,17 @@ from smcgen.text.sampling import Sampling
 
 
 def as_engine(model: Any) -> Engine:
-    """An engine as it is; a model's name, path or object as a `Transformers` engine."""
+    """An engine as it is; a `vllm.LLM` as `VLLM`, if it runs in this process, else as `VLLMRequests`; a model's
+    name, path or object as a `Transformers` engine.
+    """
     if isinstance(model, Engine):
         return model
+    if hasattr(model, "llm_engine"):
+        from smcgen.text.engines._llm import VLLMRequests
+        from smcgen.text.engines.vllm import VLLM
+
+        inside = hasattr(model.llm_engine.engine_core, "engine_core")
+        return VLLM(model) if inside else VLLMRequests(model)
     from smcgen.text.engines.transformers import Transformers
 
     return Transformers(model)
@@ -81,7 +90,8 @@ def steer(
 
     Args:
         prompt: a string, chat messages or token ids; or a list of prompts, steered together.
-        model: an engine, or a transformers causal language model by name, path or object.
+        model: an engine (`Transformers`, `VLLM`, `Remote`, ...), a transformers causal language model by name,
+            path or object, or a `vllm.LLM`.
         reward: what steers: a process reward model's name or path, a function of a list of texts, a
             `Reward`, or any potential (`Regex(...) * ProcessReward(...) ** 2`). None samples the model.
         n_particles: texts per prompt.
@@ -92,7 +102,9 @@ def steer(
         temperature, top_p, top_k: the base law p; `proposal`: another law to draw from.
         answer: how a text's answer is read: "number", "boxed", "line", a regex, or a function.
         key: a seed or JAX key.
-        resampling, ess_threshold, progress, callback, checkpoint, on_error: see `smcgen.smc`.
+        resampling, ess_threshold, progress, callback, checkpoint, on_error: see `smcgen.smc`. On an
+            engine that serves many populations at once (vLLM, a remote one) several prompts run each at
+            its own pace, see `smcgen.smc_each`: `checkpoint` is a folder then.
 
     Returns:
         A `SteerResult`; a list of them for a list of prompts.
@@ -106,8 +118,9 @@ def steer(
     target is as stated (their weights are another target).
     """
     extract = as_extractor(answer) if answer is not None else None
+    engine = as_engine(model)
     text_model = TextModel(
-        engine=as_engine(model),
+        engine=engine,
         prompt=prompt,
         potential=steered(reward, strength, twist, scale),
         step_rule=step,
@@ -118,26 +131,28 @@ def steer(
     )
     single = text_model.num_problems is None
 
-    def shown(run: SMCResult) -> Any:
+    options: dict[str, Any] = {
+        "resampling": resampling,
+        "ess_threshold": ess_threshold,
+        "keep": "particles",
+        "progress": progress,
+        "checkpoint": checkpoint,
+        "on_error": on_error,
+    }
+
+    def shown(run: Any) -> Any:
+        if isinstance(run, list):
+            return [None if r is None else by_problem(r, True, extract)[0] for r in run]
         results = by_problem(run, single, extract)
         return results[0] if single else results
 
     try:
-        run = smc(
-            text_model,
-            key,
-            n_particles,
-            resampling=resampling,
-            ess_threshold=ess_threshold,
-            keep="particles",
-            progress=progress,
-            callback=callback,
-            checkpoint=checkpoint,
-            on_error=on_error,
-        )
+        if single or not getattr(engine, "concurrent", False):
+            return shown(smc(text_model, key, n_particles, callback=callback, **options))
+        told = None if callback is None else lambda problem, progress: callback(progress)
+        return shown(smc_each(text_model.split(), key, n_particles, callback=told, **options))
     except (Exception, KeyboardInterrupt) as error:
         so_far = getattr(error, "result", None)
-        if isinstance(so_far, SMCResult):
+        if isinstance(so_far, SMCResult | list):
             error.result = shown(so_far)  # pyright: ignore[reportAttributeAccessIssue]
         raise
-    return shown(run)

@@ -1,12 +1,12 @@
 """The texts of a population: token ids with their step boundaries, decoded only when asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int8
+from jaxtyping import Bool, Int, Int8
 
 from smcgen.text.detokenize import decode, decode_pieces
 from smcgen.text.prompts import Prompt
@@ -53,6 +53,15 @@ class Texts:
     def ended(self) -> np.ndarray:
         """Rows that are no longer written, shape (rows,)."""
         return self.finish != Finish.RUNNING
+
+    def of_problems(self, problems: Bool[np.ndarray, " problems"]) -> "Texts":
+        """The texts of some of the problems, as a population of their own."""
+        if problems.all():
+            return self
+        rows = np.repeat(problems, self.n)
+        picked = {k: getattr(self, k)[rows] for k in ("ids", "lengths", "step_ends", "finish")}
+        prompts = [p for p, on in zip(self.prompts, problems, strict=True) if on]
+        return replace(self, prompts=prompts, **picked)
 
     def prompt(self, row: Row) -> Prompt:
         """The prompt that a row completes."""

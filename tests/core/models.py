@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import smcgen
+from smcgen.core.resolve import resolve
 
 
 @jax.tree_util.register_dataclass
@@ -100,7 +101,7 @@ def gaussian(a=0.9, q=0.7, r=0.8, y=Y):
     return Gaussian(a, q, r, jnp.asarray(y, jnp.float32))
 
 
-class Host:
+class Host(smcgen.FeynmanKac):
     """Any model, driven from Python."""
 
     traceable = False
@@ -108,9 +109,19 @@ class Host:
     def __init__(self, model):
         self.model = model
         self.num_steps, self.num_problems = model.num_steps, model.num_problems
-        self.init, self.step, self.take = model.init, model.step, model.take
-        if hasattr(model, "done"):
-            self.done = model.done
+        self._done = resolve(model).done
+
+    def init(self, key, n):
+        return self.model.init(key, n)
+
+    def step(self, key, t, state):
+        return self.model.step(key, t, state)
+
+    def take(self, state, ancestors):
+        return self.model.take(state, ancestors)
+
+    def done(self, state):
+        return self._done(state) if self._done else super().done(state)
 
 
 @jax.tree_util.register_dataclass

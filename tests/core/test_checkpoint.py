@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import smcgen
 from smcgen import SMCInterrupted
 from smcgen.errors import CheckpointError
-from tests.core.models import OPTIONS, Problems, Y, gaussian, three_chains
+from tests.core.models import OPTIONS, Host, Problems, Y, gaussian, three_chains
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -36,7 +39,27 @@ class Walk(smcgen.FeynmanKac):
         return self.scale * np.random.default_rng(seed).normal(size=n)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Keyed(smcgen.FeynmanKac):
+    """Every particle has a key of its own, of a generator that is not the default, from a key of the model."""
+
+    key: Any
+    num_steps = 4
+
+    def init(self, key, n):
+        keys = jax.random.split(jax.random.fold_in(self.key, jax.random.bits(key)), n)
+        return {"key": keys, "x": jnp.zeros(n)}, jnp.zeros(n)
+
+    def step(self, key, t, state):
+        keys, own = jax.vmap(jax.random.split, out_axes=1)(state["key"])
+        x = state["x"] + jax.vmap(jax.random.normal)(own)
+        return {"key": keys, "x": x}, -(x**2)
+
+
 MODELS = {
+    "keys": lambda: Keyed(jax.random.key(7, impl="rbg")),
+    "host keys": lambda: Host(Keyed(jax.random.key(7, impl="threefry2x32"))),
     "traceable": lambda: gaussian(),
     "problems": lambda: Problems(three_chains()),
     "numpy": Walk,
@@ -54,6 +77,9 @@ def stop_after(step):
 def assert_identical(a, b):
     a, b = (jax.tree.leaves(r.replace(cost=None)) for r in (a, b))
     for x, y in zip(a, b, strict=True):
+        if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            assert x.dtype == y.dtype, "another generator"
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
         np.testing.assert_array_equal(x, y)
         assert np.asarray(x).dtype == np.asarray(y).dtype
 
@@ -112,6 +138,13 @@ def test_another_run_is_refused(model, key, options, written):
     with pytest.raises(CheckpointError, match="belongs to another run"):
         smcgen.smc(model(), key, checkpoint=written, **{**OPTIONS, **options})
     assert written.read_bytes() == before
+
+
+def test_another_key_or_generator_of_the_model_is_refused(tmp_path):
+    smcgen.smc(Keyed(jax.random.key(7)), 3, checkpoint=tmp_path / "run", **OPTIONS)
+    for key in (jax.random.key(8), jax.random.key(7, impl="rbg")):
+        with pytest.raises(CheckpointError, match="belongs to another run"):
+            smcgen.smc(Keyed(key), 3, checkpoint=tmp_path / "run", **OPTIONS)
 
 
 def test_a_changed_attribute_of_a_plain_object_is_refused(tmp_path):
@@ -178,6 +211,7 @@ def test_a_state_that_grows_says_what_it_needs(tmp_path):
         smcgen.smc(Grows(), 3, 6, checkpoint=path)
 
 
+@pytest.mark.slow
 def test_another_process_goes_on(tmp_path):
     """Functions and plain objects print an address, another one in each process."""
     code = """

@@ -1,5 +1,7 @@
 """What a result says: ancestry, trajectories, expectations, samples, and how it is shown."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,28 @@ def test_expectation(run, problems_run):
     )
 
 
+def test_expectation_of_rows_of_all_problems(problems_run):
+    """A function of texts has one row for each particle of all problems: row = problem * n + particle."""
+    w = np.exp(np.asarray(problems_run.log_weights, np.float64))
+    x = np.asarray(problems_run.particles["x"], np.float64)
+    flat = problems_run.expectation(lambda state: state["x"].reshape(-1))
+    np.testing.assert_allclose(flat, (w * x).sum(1), rtol=1e-5)
+    wide = problems_run.expectation(lambda state: np.stack([x.ravel(), -x.ravel()], 1))
+    np.testing.assert_allclose(wide, np.stack([(w * x).sum(1), -(w * x).sum(1)], 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (8,), (8, 3), (25,)])
+def test_expectation_of_another_shape_is_refused(shape, problems_run):
+    message = re.escape(f"fn='an array of shape {shape}'") + r".*\(3, 8, \.\.\.\) or \(24, \.\.\.\)"
+    with pytest.raises(InvalidArgument, match=message):
+        problems_run.expectation(lambda state: np.zeros(shape))
+
+
+def test_expectation_of_what_is_no_array_is_refused(run):
+    with pytest.raises(InvalidArgument, match=r"fn='object'.*arrays of shape \(8, \.\.\.\): "):
+        run.expectation(lambda state: object())
+
+
 def test_expectation_ignores_values_of_weight_zero(run):
     log_weights = jnp.log(jnp.asarray([0.25, 0.0, 0.75]))
     odd = run.replace(particles=jnp.asarray([1.0, jnp.nan, 3.0]), log_weights=log_weights)
@@ -167,20 +191,6 @@ def test_a_model_says_what_is_kept_and_shown():
     np.testing.assert_allclose(run.history["twice"][-1], -2 * run.particles, rtol=1e-6)
 
 
-def test_data_that_is_named_like_a_capability_is_data():
-    class Named(smcgen.FeynmanKac):
-        num_steps, cost, record, particles, done, close = 1, 3.0, None, 100, False, "no"
-
-        def init(self, key, n):
-            return jnp.zeros(n), jnp.zeros(n)
-
-        def step(self, key, t, x):
-            return x, jnp.zeros(x.shape)
-
-    for model in (Named(), Host(Named())):
-        assert smcgen.smc(model, 0, 4, keep="particles").ok
-
-
 def test_repr(run, problems_run):
     assert "n_particles=8, num_steps=4" in repr(run)
     assert "status=OK" in repr(run)
@@ -237,7 +247,7 @@ def _degenerate(n, steps, **options):
     return [jax.tree.map(lambda x, i=i: x[i], many) for i in range(40)]
 
 
-@pytest.mark.parametrize(("n", "steps"), [(4, 200), (16, 300)])
+@pytest.mark.parametrize(("n", "steps"), [(4, 200), pytest.param(16, 300, marks=pytest.mark.slow)])
 def test_stderr_is_not_a_number_where_the_genealogy_says_nothing(n, steps):
     """One founder left: neither 0 nor a rounding error times (n / (n - 1))^r."""
     runs = _degenerate(n, steps, resampling="multinomial")

@@ -59,7 +59,9 @@ def assert_share(potential, rounds, expected, **options):
     assert_unbiased(z_short - expected * z, 0.0, f"share at {rounds} rounds")
 
 
-@pytest.mark.parametrize("rounds", [2, 4, 8])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 1.0])
 def test_telescoped_values_do_not_depend_on_the_rival(rounds, threshold):
     reward = FunctionReward(scores, probability=True)
@@ -68,7 +70,9 @@ def test_telescoped_values_do_not_depend_on_the_rival(rounds, threshold):
     assert_share(Tilt(reward, scale="logit"), rounds, odds / (1 + odds), ess_threshold=threshold)
 
 
-@pytest.mark.parametrize(("rounds", "share"), [(2, 0.424), (4, 0.119), (8, 0.005)])
+@pytest.mark.parametrize(
+    ("rounds", "share"), [(2, 0.424), (4, 0.119), pytest.param(8, 0.005, marks=pytest.mark.slow)]
+)
 def test_absolute_scores_stop_at_the_end_of_a_text(rounds, share):
     """Accumulated scores are another target, but an ended text's own weight stays what it was."""
     tilt = Tilt(FunctionReward(logits), twist="sum", outcome="sum")

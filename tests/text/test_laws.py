@@ -59,8 +59,21 @@ def check(engine, potential, psi, step, **options):
     return run
 
 
-@pytest.mark.parametrize("step", ["\n", 1, 2], ids=["lines", "tokens", "two tokens"])
-@pytest.mark.parametrize("twist", TWISTS)
+SLOW = pytest.mark.slow
+STEPS = {"lines": "\n", "tokens": 1, "two tokens": 2}
+
+
+def crossed(names, usual):
+    """Every name with every step; fast is each name at lines, and the usual one at every step."""
+    fast = lambda name, step: step == "lines" or name == usual
+    return [
+        pytest.param(name, STEPS[step], id=f"{name}-{step}", marks=() if fast(name, step) else SLOW)
+        for name in names
+        for step in STEPS
+    ]
+
+
+@pytest.mark.parametrize(("twist", "step"), crossed(TWISTS, "value"))
 def test_every_twist_has_the_same_target(twist, step):
     engine = ToyEngine(1)
     reward = FunctionReward(process_reward, probability=True)
@@ -68,7 +81,10 @@ def test_every_twist_has_the_same_target(twist, step):
     check(engine, Tilt(reward, 1.5, twist), psi, step, ess_threshold=0.8)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "scheme",
+    [pytest.param(s, marks=() if s in ("multinomial", "systematic") else SLOW) for s in SCHEMES],
+)
 @pytest.mark.parametrize("step", ["\n", 1], ids=["lines", "tokens"])
 def test_every_scheme_is_unbiased(scheme, step):
     engine = ToyEngine(2)

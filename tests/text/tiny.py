@@ -3,11 +3,11 @@
 import functools
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smcgen.text.engines.transformers import Transformers
+from tests.text.build import build
 
 CHARACTERS = "ab.\n"
 
@@ -23,27 +23,24 @@ def tokenizer(characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
 
 @functools.cache
 def llama(
-    seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **config: Any
+    seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **changes: Any
 ) -> Any:
     """A Llama of a few thousand parameters with logits wide enough to be interesting."""
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=128,
-            bos_token_id=None,
-            eos_token_id=vocab_size - 1,
-            pad_token_id=None,
-            **config,
-        )
-    )
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.02,
+        "bos_token_id": None,
+        "eos_token_id": vocab_size - 1,
+        "pad_token_id": None,
+    }
+    model = build(LlamaForCausalLM, vocab_size, seed, **shape | changes)
     model.lm_head.weight.data.mul_(20.0)
-    return model.eval()
+    return model
 
 
 @functools.cache

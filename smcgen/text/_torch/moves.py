@@ -44,3 +44,16 @@ def take_moves(
     first = np.ones(len(children), dtype=bool)
     first[1:] = parents[1:] != parents[:-1]
     return children[first], np.sort(children[~first])
+
+
+def landing(own: Int[np.ndarray, " c"], free: Bool[np.ndarray, " rows"]) -> Int[np.ndarray, " c"]:
+    """Free rows to write `c` children to: a child's `own` row (-1: none) if it is free, else any.
+
+    What a row held last is of its particle's problem, so it often shares a start with what comes.
+    """
+    mine = (own >= 0) & free[own]
+    spare = free.copy()
+    spare[own[mine]] = False
+    into = np.where(mine, own, -1)
+    into[~mine] = np.flatnonzero(spare)[: int((~mine).sum())]
+    return into

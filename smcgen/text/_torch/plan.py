@@ -51,9 +51,10 @@ class Plan:
         self.even = bool((start == start[0]).all())
         self._start = int(start[0])
         self.fresh = self.even and self._start == 0 and self.total == k  # rows have nothing yet
+        self._writes = np.arange(first, first + m), start[:, None] + np.arange(k)
         if not self.even:
-            self._row_index = self._upload(np.arange(first, first + m)[:, None])
-            self._columns = self._upload(start[:, None] + np.arange(k))
+            self._row_index = self._upload(self._writes[0][:, None])
+            self._columns = self._upload(self._writes[1])
         self.suffix_mask: Bool[Tensor, "m 1 k T"] | None = None
         if k > 1 or not self.even:
             seen = start[:, None, None, None] + np.arange(k)[:, None] >= np.arange(self.total)
@@ -106,6 +107,11 @@ class Plan:
         most = m // groups if self._pad is None else len(self._pad) // groups
         x = x.view(groups, heads, most, -1, d).transpose(1, 2).reshape(groups * most, heads, -1, d)
         return x if self._unpad is None else x[self._unpad]
+
+    def begin(self) -> None:
+        """Make room for what the pass writes, and stamp it."""
+        self.rows.reserve(self.columns)
+        self.rows.stamps.write(*self._writes)
 
     def write(
         self,

@@ -2,8 +2,8 @@
 
 Each distinct prompt is read once and its keys and values are shared by its rows; a row owns only what
 was appended to it. Resampling copies the rows of those who had several children over the rows of the
-dead; rows that have ended hold nothing; and the rows of a pass lie side by side, so the model reads
-views of the cache.
+dead, in the columns where they differ; rows that have ended hold nothing; and the rows of a pass lie
+side by side, so the model reads views of the cache.
 
 Rows are `problem * n + particle`, always the caller's numbering.
 """
@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 from smcgen.errors import InvalidArgument
 from smcgen.text._torch.forward import Forward
 from smcgen.text._torch.plan import Plan
+from smcgen.text._torch.prefill import copy_prompts, prefill
+from smcgen.text._torch.ragged import padded
 from smcgen.text._torch.store import Store
 from smcgen.text._torch.support import Support, support
 
-_CHUNK = 512  # prompt tokens per row in one pass
-_ROWS = 64  # prompts in one pass, fewer if they are long
-_SCORES = 1 << 23  # attention scores per head in one pass
+LIMIT = 256  # tokens per row in one pass of `append`, if it is not told
 
 Read = Bool[np.ndarray, "m k"] | Int[np.ndarray, "m r"] | tuple[np.ndarray, np.ndarray]
 
@@ -69,45 +69,10 @@ class Population:
         self._rows = Store(len(prompts) * n, block, self.device)
         self._base = np.array([len(p) for p in distinct], dtype=np.int64)
         with torch.inference_mode():
-            self._prefill(list(distinct), meter_prefill)
+            prefill(self._forward, self._prompts, list(distinct), meter_prefill)
             if not self.shared:
-                self._copy_prompts()
-
-    def _prefill(self, prompts: list[tuple[int, ...]], meter: Callable[[int], None] | None) -> None:
-        # longest first: those with tokens left are always the first rows of their batch
-        order = np.argsort([-len(p) for p in prompts], kind="stable")
-        self._prompts.owner, self._prompts.place[order] = order.copy(), np.arange(len(order))
-        lengths = self._base[order]
-        if len(prompts):
-            self._prompts.reserve(int(lengths[0]))
-        first = 0
-        while first < len(prompts):
-            longest = int(lengths[first])
-            rows = min(_ROWS, max(1, _SCORES // (min(_CHUNK, longest + 1) * (longest + 1))))
-            for start in range(0, longest, _CHUNK):
-                left = lengths[first : first + rows] - start
-                counts = np.minimum(left[left > 0], _CHUNK)
-                k, m = int(counts[0]), len(counts)
-                ids = np.zeros((m, k), dtype=np.int64)
-                for i, count in enumerate(counts):
-                    ids[i, :count] = prompts[order[first + i]][start : start + count]
-                plan = Plan(self._prompts, first, np.full(m, start), counts, k, self.device)
-                self._forward(plan, torch.from_numpy(ids).to(self.device), None)
-                self._prompts.length[order[first : first + m]] += counts
-                if meter is not None:
-                    meter(int(counts.sum()))
-            first += rows
-
-    def _copy_prompts(self) -> None:
-        width = int(self._base.max(initial=0))
-        rows = torch.from_numpy(self._prompts.place[self._prompt_of]).to(self.device)
-        self._rows.reserve(width + 1)
-        for i, (keys, values) in enumerate(self._prompts.layers):
-            for own, prompt in zip(self._rows.layer(i, keys, values), (keys, values), strict=True):
-                own[:, :, :width] = prompt[rows, :, :width]
-        self._rows.length[:] = self._base[self._prompt_of]
-        self._prompts.layers = []
-        self._base = np.zeros_like(self._base)
+                copy_prompts(self._prompts, self._rows, self._prompt_of)
+                self._base = np.zeros_like(self._base)
 
     @property
     def lengths(self) -> Int[np.ndarray, " rows"]:
@@ -126,8 +91,13 @@ class Population:
 
     @property
     def copied_rows(self) -> int:
-        """Rows whose cache `take` has copied so far."""
+        """Rows whose cache `take` has copied so far, wholly or in part."""
         return self._rows.copied_rows
+
+    @property
+    def copied_columns(self) -> int:
+        """Tokens whose cache has been copied so far."""
+        return self._rows.copied_columns
 
     @torch.inference_mode()
     def feed(
@@ -192,6 +162,35 @@ class Population:
         return torch.empty((*shape, 0)) if out is None else out.view(*shape, out.shape[-1])
 
     @torch.inference_mode()
+    def append(
+        self,
+        rows: Int[np.ndarray, " m"],
+        texts: Sequence[Sequence[int]],
+        limit: int | None = None,
+        outputs: bool = True,
+    ) -> Float[Tensor, "m out"]:
+        """Append a list of tokens to each row, in passes of at most `limit` tokens per row.
+
+        Returns the model's output at each list's last token; (m, 0), and the head is not run, if
+        `outputs` is False. No list may be empty.
+        """
+        limit = LIMIT if limit is None else limit
+        tokens, counts = padded(texts)
+        if len(counts) and counts.min() == 0:
+            raise InvalidArgument("texts", "an empty list", "lists of at least one token")
+        out: Tensor | None = None
+        for start in range(0, tokens.shape[1], limit):
+            late = np.flatnonzero(counts > start)
+            left = counts[late] - start
+            ends = np.flatnonzero(left <= limit) if outputs else np.zeros(0, np.int64)
+            part = tokens[late, start : start + limit]
+            got = self.feed(rows[late], part, np.minimum(left, limit), (ends, left[ends] - 1))
+            if len(ends):
+                out = got.new_empty((len(rows), got.shape[1])) if out is None else out
+                out[torch.from_numpy(late[ends]).to(out.device)] = got
+        return torch.empty((len(rows), 0), device=self.device) if out is None else out
+
+    @torch.inference_mode()
     def reference(self, ids: Int[np.ndarray, "m k"]) -> Float[Tensor, "m k out"]:
         """What the model itself says at every position of some sequences, to compare with."""
         return self._forward.whole(torch.from_numpy(ids).to(self.device))
@@ -205,17 +204,19 @@ class Population:
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         """These rows are not fed again, unless `take` refills them: they hold nothing."""
-        self._rows.drop(np.asarray(rows, dtype=np.int64))
-        self._free_prompts()
+        if len(rows):
+            self._rows.drop(np.asarray(rows, dtype=np.int64))
+            self._free_prompts()
 
     def close(self) -> None:
         """Free everything."""
         self.drop(np.arange(len(self._prompt_of)))
 
     def _free_prompts(self) -> None:
-        used = np.unique(self._prompt_of[self.alive])
-        unused = np.setdiff1d(np.arange(len(self._base)), used)
-        if (self._prompts.place[unused] >= 0).any():
+        free = self._prompts.place >= 0
+        free[self._prompt_of[self.alive]] = False
+        unused = np.flatnonzero(free)
+        if len(unused):
             with torch.inference_mode():
                 self._prompts.drop(unused)
                 self._prompts.shrink()

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from smcgen.core.cost import Meter
 from smcgen.text._torch.draw import warp
 from smcgen.text._torch.population import Population
+from smcgen.text._torch.ragged import padded
 from smcgen.text.prompts import Prompt
 from smcgen.text.sampling import Sampling
 
@@ -32,11 +33,8 @@ def score(
     population = Population(model, [p.ids[:-1] for p in prompts], n, read)
     read(len({p.ids for p in prompts}))
     # what each row reads (its prompt's last token first), and what it should have said
-    width = max((len(c) for c in completions), default=0)
-    targets = np.zeros((len(completions), width), dtype=np.int64)
-    lengths = np.array([len(c) for c in completions], dtype=np.int64)
-    for row, ids in enumerate(completions):
-        targets[row, : len(ids)] = ids
+    targets, lengths = padded(completions)
+    width = targets.shape[1]
     first = np.repeat([p.ids[-1] for p in prompts], n)[:, None]
     inputs = np.concatenate([first, targets[:, :-1]], axis=1) if width else targets
     found = np.zeros(targets.shape)

@@ -26,7 +26,7 @@ class VLLM:
     """A causal language model served by vLLM.
 
     Args:
-        model: a folder or a name on the Hugging Face hub.
+        model: a folder, a name on the Hugging Face hub, or a `vllm.LLM` that runs in this process.
         restarts: how often an engine that dies is built again, its texts going on where they were.
         max_length: most tokens in a prompt with its completion; the model's own limit if None.
         **engine_args: vLLM's engine arguments (`dtype`, `max_num_seqs`, `gpu_memory_utilization`,
@@ -50,17 +50,23 @@ class VLLM:
 
     def __init__(
         self,
-        model: str | Path,
+        model: Any,
         *,
         restarts: int = 0,
         max_length: int | None = None,
         **engine_args: Any,
     ):
         with in_process():
-            from smcgen.text.engines._vllm import build
+            from smcgen.text.engines._vllm import adopt, build
             from smcgen.text.engines._vllm.core import Core
 
-            make = build.Build(model, max_length, engine_args)
+            if hasattr(model, "llm_engine"):
+                for name, value in {"max_length": max_length, **engine_args}.items():
+                    if value is not None:
+                        raise InvalidArgument(name, value, "nothing, with an LLM that is built")
+                make: Any = adopt.Adopted(model)
+            else:
+                make = build.Build(model, max_length, engine_args)
             self._core = Core(make, restarts)
         config = make.config.model_config
         self.tokenizer = make.tokenizer
@@ -70,7 +76,7 @@ class VLLM:
         self._is_eos = np.zeros(self.vocab_size, dtype=bool)
         self._is_eos[list(self.eos_ids)] = True
         self._device = make.config.device_config.device
-        self.name = f"{Path(str(model)).name}@{weights_hash(self._core.model)}"
+        self.name = f"{Path(config.model).name}@{weights_hash(self._core.model)}"
 
     def open(
         self,

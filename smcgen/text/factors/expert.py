@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from smcgen.errors import InvalidArgument, MissingExtra
-from smcgen.text._torch import CATCH_UP
 from smcgen.text.factors.base import Setting, TokenFactor
 from smcgen.text.prompts import Prompt, PromptLike, encode
 from smcgen.text.sampling import Sampling
@@ -161,18 +160,17 @@ class _ExpertSession:
 
     def _catch_up(self, rows: Int[np.ndarray, " m"]) -> None:
         """Read what was pushed to these rows and not read yet."""
-        while late := [row for row in rows.tolist() if self._unread[row]]:
-            parts = [self._unread[row][:CATCH_UP] for row in late]
-            counts = np.asarray([len(p) for p in parts])
-            tokens = np.zeros((len(late), counts.max()), dtype=np.int64)
-            for k, (row, part) in enumerate(zip(late, parts, strict=True)):
-                tokens[k, : len(part)] = part
-                self._unread[row] = self._unread[row][CATCH_UP:]
-            logits = self._population.feed(np.asarray(late), tokens, counts)
-            if self._logits is None:
-                self._logits = logits.new_zeros((len(self._unread), logits.shape[1]))
-            self._logits[late] = logits
-            self._meter.add(reward_tokens=int(counts.sum()))
+        late = [row for row in rows.tolist() if self._unread[row]]
+        if not late:
+            return
+        texts = [self._unread[row] for row in late]
+        logits = self._population.append(np.array(late), texts)
+        if self._logits is None:
+            self._logits = logits.new_zeros((len(self._unread), logits.shape[1]))
+        self._logits[late] = logits
+        self._meter.add(reward_tokens=sum(map(len, texts)))
+        for row in late:
+            self._unread[row] = []
 
 
 def _check_vocabulary(part: Expert, tokenizer: Any) -> None:

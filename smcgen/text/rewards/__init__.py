@@ -1,7 +1,8 @@
 """Rewards: what scores a text, or each of its prefixes. See `base` for the contract.
 
 `FunctionReward` calls any Python function, `ProcessReward` reads a process reward model as the text
-grows, and `ClassifierReward` reads whole texts.
+grows, and `ClassifierReward` reads whole texts; `VLLMProcessReward`, `VLLMClassifierReward` and `RemoteReward` do
+so on vLLM, here or behind a server.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from smcgen.text.rewards.formats import StepFormat as StepFormat
     from smcgen.text.rewards.function import FunctionReward as FunctionReward
     from smcgen.text.rewards.process import ProcessReward as ProcessReward
+    from smcgen.text.rewards.remote import RemoteReward as RemoteReward
+    from smcgen.text.rewards.vllm import VLLMClassifierReward as VLLMClassifierReward
+    from smcgen.text.rewards.vllm import VLLMProcessReward as VLLMProcessReward
 
 _NAMES = {
     "Reward": "smcgen.text.rewards.base",
@@ -25,6 +29,9 @@ _NAMES = {
     "StepFormat": "smcgen.text.rewards.formats",
     "FunctionReward": "smcgen.text.rewards.function",
     "ProcessReward": "smcgen.text.rewards.process",
+    "RemoteReward": "smcgen.text.rewards.remote",
+    "VLLMClassifierReward": "smcgen.text.rewards.vllm",
+    "VLLMProcessReward": "smcgen.text.rewards.vllm",
 }
 __all__ = [
     "Reward",
@@ -34,5 +41,8 @@ __all__ = [
     "StepFormat",
     "FunctionReward",
     "ProcessReward",
+    "RemoteReward",
+    "VLLMClassifierReward",
+    "VLLMProcessReward",
 ]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

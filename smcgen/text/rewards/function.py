@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
+from smcgen.text.potentials.probability import check_probabilities
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards._cache import ScoreCache
 from smcgen.text.rewards.base import Reward
@@ -162,12 +163,8 @@ class _FunctionSession:
             raise RewardError(
                 f"reward {self._name!r} returned shape {scores.shape}: {expected}, shape ({m},)"
             )
-        outside = (scores < 0) | (scores > 1)
-        if self._part.probability and outside.any():
-            raise RewardError(
-                f"reward {self._name!r} returned {scores[outside][0]}: expected probabilities in "
-                "[0, 1], because probability=True"
-            )
+        if self._part.probability:
+            check_probabilities(scores, f"reward {self._name!r}")
         return scores
 
 

@@ -16,12 +16,11 @@ from jaxtyping import Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, MissingExtra
-from smcgen.text.detokenize import Detokenizer
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards._encode import StepEncoder
+from smcgen.text.rewards._reading import StepReader
 from smcgen.text.rewards.base import Reward
 from smcgen.text.rewards.formats import StepFormat, as_format, detect_format
-from smcgen.text.texts import Row, Texts
+from smcgen.text.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,27 +99,22 @@ class _ProcessSession:
 
         assert isinstance(part.format, StepFormat)
         self._part, self._meter = part, meter
-        own = tokenizer if part.tokenizer is None else part.tokenizer
-        self._encoder = StepEncoder(part.format, own)
-        self._through = part.format.chat == "ids"
-        if self._through:
-            _check_same(part.model, own, tokenizer)
-        opened = [list(p.ids) if self._through else self._encoder.prompt(p) for p in prompts]
+        rows, model = len(prompts) * n, part.model
+        width = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
+        self._reader = StepReader(part.format, part.tokenizer, tokenizer, width, rows)
+        self._encoder = self._reader.encoder
+        opened = [self._reader.prompt(p) for p in prompts]
         with meter.reward():
             self._population = Population(
-                part.model,  # type: ignore[arg-type]
+                model,  # type: ignore[arg-type]
                 opened,
                 n,
                 meter_prefill=lambda count: meter.add(reward_tokens=count),
             )
-        rows = len(prompts) * n
-        self._read = np.zeros(rows, dtype=np.int64)  # steps of the text that have been read
-        self._written = np.zeros(rows, dtype=np.int64)  # of these, the ones that had any text
         self._score = np.full(rows, np.nan)
-        self._words = [Detokenizer(tokenizer) for _ in range(0 if self._through else rows)]
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        new = {int(row): self._new(texts, int(row)) for row in rows}
+        new = {int(row): self._reader.new(texts, int(row)) for row in rows}
         # By length, so that a batch has little padding.
         behind = sorted((row for row in new if new[row]), key=lambda row: len(new[row]))
         size = self._part.batch_size or max(len(behind), 1)
@@ -131,62 +125,18 @@ class _ProcessSession:
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._population.take(ancestors)
-        self._read, self._written = self._read[ancestors], self._written[ancestors]
+        self._reader.take(ancestors)
         self._score = self._score[ancestors]
-        if self._words:
-            self._words = [
-                self._words[a] if a == i else self._words[a].fork()
-                for i, a in enumerate(ancestors.tolist())
-            ]
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         self._population.drop(rows)
 
     def close(self) -> None:
         self._population.close()
-        self._words = []
 
     def _feed(self, rows: Int[np.ndarray, " m"], ids: list[list[int]]) -> None:
         from smcgen.text.rewards._scorer import probabilities
 
-        counts = np.asarray([len(x) for x in ids])
-        tokens = np.zeros((len(ids), counts.max()), dtype=np.int64)
-        for k, x in enumerate(ids):
-            tokens[k, : len(x)] = x
-        outputs = self._population.feed(rows, tokens, counts)
+        outputs = self._population.append(rows, ids)
         self._score[rows] = probabilities(outputs, self._encoder.words)
-        self._meter.add(reward_calls=len(rows), reward_tokens=int(counts.sum()))
-
-    def _new(self, texts: Texts, row: Row) -> list[int]:
-        """Tokens of the steps that have not been read yet; none if they say nothing new."""
-        steps = texts.steps(row)
-        new, self._read[row] = steps[self._read[row] :], len(steps)
-        if self._through:
-            return [i for step in new for i in step]
-        pieces = [self._words[row].push(step) for step in new]
-        if pieces and texts.ended[row]:
-            pieces[-1] += self._words[row].flush()
-        ids: list[int] = []
-        for piece in pieces:
-            # A step of nothing but an end-of-text token is no step of the solution.
-            if piece.strip() or self._written[row] == 0:
-                ids += self._encoder.step(piece, int(self._written[row]))
-                self._written[row] += 1
-        return ids
-
-
-def _check_same(model: Any, tokenizer: Any, policy: Any) -> None:
-    """Token ids can only pass through if they mean the same on both sides."""
-    if tokenizer is not policy and tokenizer.get_vocab() != policy.get_vocab():
-        raise InvalidArgument(
-            "format",
-            "token",
-            "a format that reads text: the reward model's vocabulary is not the policy's",
-        )
-    width = model.get_input_embeddings().weight.shape[0]
-    if width < len(policy):
-        raise InvalidArgument(
-            "model",
-            f"a reward model of {width} tokens",
-            f"one that has the policy's {len(policy)} tokens, or a tokenizer and format for text",
-        )
+        self._meter.add(reward_calls=len(rows), reward_tokens=sum(map(len, ids)))

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 
 from smcgen.errors import InvalidArgument, ModelError
 from smcgen.text._torch.population import Population
-from tests.text._torch.tiny import MODELS, VOCAB, model, recompute
+from tests.text._torch.tiny import ENDS, MODELS, VOCAB, model, recompute
+from tests.text.build import build, encoder_decoder, recurrent
 
 
 def _random_schedule(name: str, share: bool | None, seed: int, atol: float = 1e-4) -> Population:
@@ -128,7 +130,7 @@ def test_outputs_can_be_read_anywhere(share: bool):
 
 
 def test_long_prompts_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch):
-    from smcgen.text._torch import population as module
+    from smcgen.text._torch import prefill as module
 
     monkeypatch.setattr(module, "_CHUNK", 4)
     monkeypatch.setattr(module, "_ROWS", 2)
@@ -158,17 +160,11 @@ def test_the_users_model_is_left_as_it_was():
 
 
 def test_heads_and_bodies():
-    import transformers as tf
-
-    from tests.text._torch.tiny import _COMMON
-
-    torch.manual_seed(0)
-    config = tf.Qwen2Config(**_COMMON, num_labels=2)
     for kind in (tf.Qwen2ForTokenClassification, tf.Qwen2Model):
-        lm = kind(config).eval()
+        lm = build(kind, VOCAB, **ENDS, num_labels=2)
         out = Population(lm, [[5, 9]], 2).feed(np.arange(2), np.array([[3], [4]])).numpy()
         np.testing.assert_allclose(out[1], recompute(lm, [5, 9, 4])[-1], atol=1e-4)
-    lm = tf.Qwen2ForSequenceClassification(config).eval()
+    lm = build(tf.Qwen2ForSequenceClassification, VOCAB, **ENDS, num_labels=2)
     out = Population(lm, [[5, 9]], 2).feed(np.arange(2), np.array([[3], [4]])).numpy()
     with torch.inference_mode():
         want = lm(torch.tensor([[5, 9, 4]])).logits[0].numpy()
@@ -176,16 +172,10 @@ def test_heads_and_bodies():
 
 
 def test_models_without_a_plain_cache_are_refused_by_name():
-    import transformers as tf
-
-    mamba = tf.MambaForCausalLM(
-        tf.MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1)
-    )
     with pytest.raises(ModelError, match="MambaForCausalLM.*recurrent"):
-        Population(mamba, [[5]], 1)
-    config = tf.T5Config(vocab_size=VOCAB, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
+        Population(recurrent(VOCAB), [[5]], 1)
     with pytest.raises(ModelError, match="T5.*decoder-only"):
-        Population(tf.T5ForConditionalGeneration(config), [[5]], 1)
+        Population(encoder_decoder(VOCAB), [[5]], 1)
     bloom = tf.BloomForCausalLM(
         tf.BloomConfig(vocab_size=VOCAB, hidden_size=16, n_layer=1, n_head=2)
     )

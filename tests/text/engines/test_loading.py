@@ -12,7 +12,8 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, ModelError, SmcgenError
 from smcgen.text.engines import Engine, Law, Transformers
 from smcgen.text.sampling import Sampling
-from tests.text._torch.tiny import _COMMON, VOCAB, model
+from tests.text._torch.tiny import VOCAB, model
+from tests.text.build import build, encoder_decoder, recurrent
 from tests.text.engines.tokenizers import byte_level, word_level
 from tests.text.engines.toys import engine, prompt
 
@@ -56,18 +57,14 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path):
         Transformers(model("qwen2"))
     with pytest.raises(InvalidArgument, match="at most the 61"):
         Transformers(model("qwen2"), byte_level())
-    body = tf.Qwen2Model(tf.Qwen2Config(**_COMMON))
+    body = build(tf.Qwen2Model, VOCAB)
     with pytest.raises(InvalidArgument, match="causal"):
         Transformers(body, word_level())
-    t5 = tf.T5Config(vocab_size=VOCAB, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
-    t5.save_pretrained(tmp_path / "t5")
+    encoder_decoder(VOCAB).config.save_pretrained(tmp_path / "t5")
     with pytest.raises(InvalidArgument, match="causal"):
         Transformers(tmp_path / "t5", word_level())
-    mamba = tf.MambaForCausalLM(
-        tf.MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1)
-    )
     with pytest.raises(ModelError, match="Mamba"):
-        Transformers(mamba, word_level())
+        Transformers(recurrent(VOCAB), word_level())
     with pytest.raises(InvalidArgument, match="max_length"):
         Transformers(model("qwen2"), word_level(), max_length=1000)
 

@@ -165,9 +165,9 @@ def test_the_models_length_limits_texts():
 
 
 def test_resumed_completions_go_on_as_if_they_had_never_stopped(monkeypatch: pytest.MonkeyPatch):
-    from smcgen.text.engines import _session
+    from smcgen.text._torch import population
 
-    monkeypatch.setattr(_session, "CATCH_UP", 3)
+    monkeypatch.setattr(population, "LIMIT", 3)
     lm, rows = engine(), np.arange(8)
     session = lm.open([A, B], 4, Law(), Meter())
     steps = [Step(tokens=5), Step(delimiters=("w1",), tokens=5), Step(tokens=5)]

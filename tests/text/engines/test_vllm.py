@@ -126,6 +126,24 @@ def test_too_little_memory_changes_no_text():
             assert_same(run(small, "ab" * 10, **kw), run(vllm_tiny.twin(), "ab" * 10, **kw))
 
 
+def test_paused_texts_may_lose_their_blocks(engine, monkeypatch):
+    """As they do on the V2 runner when its slots are taken."""
+    scheduler = engine._core.scheduler
+    pause = scheduler.pause
+
+    def pause_and_evict(names):
+        pause(names)
+        monkeypatch.setattr(scheduler, "max_num_running_reqs", 0)
+        scheduler._fit()
+        monkeypatch.setattr(scheduler, "max_num_running_reqs", 128)
+
+    monkeypatch.setattr(scheduler, "pause", pause_and_evict)
+    kw = {"n": 24, "step": 5, "tokens": 60, "seed": 7}
+    result = run(engine, "\n.b" * 15, **kw)
+    assert result.cost.tokens_prefilled > 45
+    assert_same(result, run(vllm_tiny.twin(), "\n.b" * 15, **kw))
+
+
 def test_no_memory_for_one_text_is_said():
     with vllm_tiny.new_engine(kv_cache_memory_bytes=1 << 16, max_length=64) as small:
         pool = small._core.scheduler.kv_cache_manager.block_pool
@@ -144,6 +162,24 @@ def test_steer_lets_each_prompt_run_at_its_own_pace(engine):
     for a, b in zip(ours, theirs, strict=True):
         assert a.texts == b.texts
         np.testing.assert_allclose(a.weights, b.weights, atol=1e-3)
+
+
+def test_an_llm_of_the_users_is_taken_over():
+    from vllm import LLM, SamplingParams
+
+    from smcgen.text.engines._vllm_env import in_process
+    from smcgen.text.steer import as_engine
+
+    options = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+    with in_process():
+        llm = LLM(str(vllm_tiny.folder()), kv_cache_memory_bytes=1 << 26, **options)
+    plain = {"sampling_params": SamplingParams(seed=1, max_tokens=9), "use_tqdm": False}
+    before = llm.generate([{"prompt_token_ids": [0, 1]}], **plain)[0].outputs[0].token_ids
+    taken = as_engine(llm)
+    assert_same(run(taken, "ab"), run(vllm_tiny.twin(), "ab"))
+    after = llm.generate([{"prompt_token_ids": [0, 1]}], **plain)[0].outputs[0].token_ids
+    assert before == after
+    assert_same(run(as_engine(llm), "ab", seed=3), run(vllm_tiny.twin(), "ab", seed=3))
 
 
 def test_problems_in_threads_do_not_mix(engine):

@@ -12,6 +12,7 @@ from smcgen.text.factors.base import TokenFactor
 from smcgen.text.potentials.base import Potential
 from smcgen.text.prompts import Prompt
 from tests.text._torch.tiny import model
+from tests.text.build import build
 from tests.text.engines.tokenizers import word_level
 
 
@@ -23,20 +24,20 @@ def engine(name: str = "qwen2") -> Transformers:
 @functools.cache
 def small(vocab: int = 5, seed: int = 0) -> Transformers:
     """A model of `vocab` words whose laws depend strongly on what was written."""
-    config = tf.LlamaConfig(
-        vocab_size=vocab,
+    lm = build(
+        tf.LlamaForCausalLM,
+        vocab,
+        seed,
         hidden_size=16,
         intermediate_size=16,
-        num_hidden_layers=2,
         num_attention_heads=2,
+        num_key_value_heads=2,
         max_position_embeddings=64,
         initializer_range=0.6,
         bos_token_id=None,
         eos_token_id=0,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Transformers(tf.LlamaForCausalLM(config).eval(), word_level(vocab))
+    return Transformers(lm, word_level(vocab))
 
 
 def prompt(*ids: int) -> Prompt:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
@@ -13,26 +13,15 @@ from smcgen.text.factors import Expert
 from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from smcgen.text.sampling import Sampling
+from tests.text.build import build
 from tests.text.factors._vocab import EOS, char_tokenizer
 
 TOKENIZER = char_tokenizer("abcd0-\n")  # 8 tokens
 VOCAB = 11  # the policy's logits are wider
 
 
-def tiny(vocab=8, seed=0, kind=(LlamaConfig, LlamaForCausalLM), **kw):
-    torch.manual_seed(seed)
-    config = kind[0](
-        vocab_size=vocab,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.4,
-        **kw,
-    )
-    return kind[1](config).eval()
+def tiny(vocab=8, seed=0, kind=LlamaForCausalLM, **kw):
+    return build(kind, vocab, seed, initializer_range=0.4, **kw)
 
 
 def start(factor, prompts, n, vocab=VOCAB, meter=None, **kw):
@@ -48,7 +37,7 @@ def law(model, ids):
     return model(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)[:8].numpy()
 
 
-@pytest.mark.parametrize("kind", [(LlamaConfig, LlamaForCausalLM), (Qwen2Config, Qwen2ForCausalLM)])
+@pytest.mark.parametrize("kind", [LlamaForCausalLM, Qwen2ForCausalLM])
 @pytest.mark.parametrize(("strength", "width"), [(1.0, 8), (-0.5, 9)])
 def test_equals_the_experts_law_after_any_schedule(kind, strength, width):
     rng = np.random.default_rng(0)

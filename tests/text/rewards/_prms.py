@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from smcgen.text.rewards import _scorer
+from tests.text.build import build
 from tests.text.factors._vocab import byte_tokenizer
 
 CHATML = (
@@ -70,20 +71,6 @@ def sentencepiece():
     )
 
 
-def config(kind: Any, vocab: int, **kw: Any) -> Any:
-    return kind(
-        vocab_size=vocab,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.3,
-        **kw,
-    )
-
-
 @dataclass
 class Reference:
     """A model, its tokenizer, and what public code does with them."""
@@ -137,29 +124,30 @@ class Reference:
         return float(torch.sigmoid(out[0]) if len(out) == 1 else out.softmax(-1)[1])
 
 
-def reference(name):
-    torch.manual_seed(0)
+def reference(name, **changes):
+    """`changes` to the shape of the model."""
+    changes.setdefault("max_position_embeddings", 1024)
     if name == "qwen":
         tokenizer = byte_level(("<extra_0>", "<|im_start|>", "<|im_end|>"), CHATML)
-        model = _scorer.Qwen2ForProcessRewardModel(config(tf.Qwen2Config, len(tokenizer)))
+        kind = _scorer.Qwen2ForProcessRewardModel
     elif name == "skywork":
         tokenizer = byte_level(("<bos>",), bos="<bos>")
-        model = _scorer.Qwen2ForPrmModel(config(tf.Qwen2Config, len(tokenizer)))
+        kind = _scorer.Qwen2ForPrmModel
     elif name == "math-shepherd":
         tokenizer = sentencepiece()
-        model = tf.MistralForCausalLM(config(tf.MistralConfig, len(tokenizer)))
+        kind = tf.MistralForCausalLM
     elif name == "rlhflow":
         tokenizer = byte_level(("<|bos|>", "<|head|>", "<|/head|>", "<|eot|>"), LLAMA3)
-        model = tf.LlamaForCausalLM(config(tf.LlamaConfig, len(tokenizer)))
+        kind = tf.LlamaForCausalLM
     else:
-        tokenizer, labels = POLICY, 1 if name.endswith("1") else 2
+        tokenizer, changes["num_labels"] = POLICY, 1 if name.endswith("1") else 2
         kind = (
             tf.LlamaForSequenceClassification
             if "sequence" in name
             else tf.LlamaForTokenClassification
         )
-        model = kind(config(tf.LlamaConfig, len(tokenizer), num_labels=labels))
-    return Reference(name, model.eval(), tokenizer)
+    model = build(kind, len(tokenizer), **changes)
+    return Reference(name, model, tokenizer)
 
 
 FORMAT = {"token-1": None, "token-2": None, "token-sequence-1": None}

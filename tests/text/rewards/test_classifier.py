@@ -10,8 +10,9 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards import ClassifierReward
+from tests.text.build import build
 from tests.text.factors._vocab import byte_tokenizer
-from tests.text.rewards._prms import CHATML, config
+from tests.text.rewards._prms import CHATML
 from tests.text.rewards._texts import Writer
 
 POLICY = byte_tokenizer()
@@ -29,34 +30,16 @@ def classifier_tokenizer(pad=True):
 
 
 def bert(labels, **kw):
-    torch.manual_seed(0)
     tokenizer = classifier_tokenizer()
-    shape = tf.BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-        num_labels=labels,
-        pad_token_id=tokenizer.pad_token_id,
-        **kw,
-    )
-    return tf.BertForSequenceClassification(shape).eval(), tokenizer
+    kw |= {"num_labels": labels, "pad_token_id": tokenizer.pad_token_id}
+    kind = tf.BertForSequenceClassification
+    return build(kind, len(tokenizer), max_position_embeddings=64, **kw), tokenizer
 
 
 def qwen2(labels, pad=True, **kw):
-    torch.manual_seed(0)
     tokenizer = classifier_tokenizer(pad)
-    shape = config(
-        tf.Qwen2Config,
-        len(tokenizer),
-        num_labels=labels,
-        pad_token_id=tokenizer.pad_token_id if pad else None,
-        **kw,
-    )
-    return tf.Qwen2ForSequenceClassification(shape).eval(), tokenizer
+    kw |= {"num_labels": labels, "pad_token_id": tokenizer.pad_token_id if pad else None}
+    return build(tf.Qwen2ForSequenceClassification, len(tokenizer), **kw), tokenizer
 
 
 def run(part, completions=COMPLETIONS, prompts=("ab?",), meter=None):

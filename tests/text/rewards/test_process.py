@@ -10,7 +10,8 @@ from smcgen.errors import InvalidArgument, ModelError, UnknownName
 from smcgen.text.rewards import FORMATS, ClassifierReward, ProcessReward, StepFormat
 from smcgen.text.rewards.formats import detect_format
 from smcgen.text.texts import Finish
-from tests.text.rewards._prms import NAMES, POLICY, byte_level, config, reference
+from tests.text.build import build, recurrent
+from tests.text.rewards._prms import NAMES, POLICY, byte_level, reference
 from tests.text.rewards._texts import Writer
 
 PROMPTS = ["So 1+2? a", "Step on a plane.", "So 1+2? a"]
@@ -174,8 +175,7 @@ def test_saved_models_load_with_their_format(tmp_path, name):
 
 
 def test_language_models_answer_by_words_on_the_policys_tokens():
-    torch.manual_seed(0)
-    model = tf.LlamaForCausalLM(config(tf.LlamaConfig, len(POLICY))).eval()
+    model = build(tf.LlamaForCausalLM, len(POLICY))
     form = StepFormat("mine", "ids", words=("1", "0"))
     writer = Writer(["ab"], 1, POLICY)
     session = ProcessReward(model, format=form).open_reward(writer.prompts, 1, POLICY, Meter())
@@ -188,7 +188,7 @@ def test_language_models_answer_by_words_on_the_policys_tokens():
 
 
 def test_what_does_not_fit_says_so(tmp_path):
-    llama = tf.LlamaForCausalLM(config(tf.LlamaConfig, len(POLICY)))
+    llama = build(tf.LlamaForCausalLM, len(POLICY))
     with pytest.raises(InvalidArgument, match="does not say"):
         ProcessReward(llama)
     with pytest.raises(UnknownName, match="'math-shepherd'"):
@@ -203,20 +203,21 @@ def test_what_does_not_fit_says_so(tmp_path):
         open_(ProcessReward(qwen.model, POLICY, "qwen"))
     with pytest.raises(InvalidArgument, match="vocabulary is not the policy's"):
         open_(ProcessReward(reference("token-1").model, byte_level(), None))
-    small = tf.LlamaForTokenClassification(config(tf.LlamaConfig, 8, num_labels=1))
+    small = build(tf.LlamaForTokenClassification, 8, num_labels=1)
     with pytest.raises(InvalidArgument, match="of 8 tokens"):
         open_(ProcessReward(small))
-    three = tf.LlamaForTokenClassification(config(tf.LlamaConfig, len(POLICY), num_labels=3))
+    three = build(tf.LlamaForTokenClassification, len(POLICY), num_labels=3)
     session = open_(ProcessReward(three))
     writer = Writer(["a"], 1, POLICY)
     writer.add(0, "b")
     with pytest.raises(InvalidArgument, match="3 outputs"):
         session.score(writer.texts(), np.asarray([0]))
-    mamba = tf.MambaForCausalLM(
-        tf.MambaConfig(vocab_size=len(POLICY), hidden_size=16, num_hidden_layers=1)
-    )
     with pytest.raises(ModelError):
-        open_(ProcessReward(mamba, format=StepFormat("mine", "ids", words=("1", "0"))))
+        open_(
+            ProcessReward(
+                recurrent(len(POLICY)), format=StepFormat("mine", "ids", words=("1", "0"))
+            )
+        )
     for kind in (ProcessReward, ClassifierReward):
         with pytest.raises(InvalidArgument, match="model='no/such-model'"):
             kind("no/such-model")

@@ -1,6 +1,5 @@
 """How the engine is configured and built, and what it is asked for."""
 
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from smcgen.errors import EngineError, InvalidArgument
 from smcgen.text._torch.load import load_config, load_tokenizer, source_of
+from smcgen.text.engines._vllm.adopt import weakly
 from smcgen.text.engines._vllm.processor import processor_of
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
 from smcgen.text.engines._vllm_env import in_process
@@ -46,16 +46,15 @@ class Build:
         load_config(self._source, **hub)  # so that a missing model is an error of ours
         given = engine_args.get("tokenizer", self._source)
         self.tokenizer = load_tokenizer(source_of("tokenizer", given), **hub)
-        self._args = _defaults() | _OURS | {"model": self._source} | engine_args
+        self._args: dict[str, Any] = _defaults() | _OURS | {"model": self._source} | engine_args
         if max_length is not None:
             self._args["max_model_len"] = max_length
         self.config = self._configured()
 
     def __call__(self, draw: Any) -> LLMEngine:
-        """An engine whose tokens `draw` (a method, held weakly) draws."""
+        """An engine whose tokens `draw` draws (held weakly)."""
         config = self._configured()
-        asked = weakref.WeakMethod(draw)
-        config.model_config.logits_processors = [processor_of(lambda *args: asked()(*args))]
+        config.model_config.logits_processors = [processor_of(weakly(draw))]
         try:
             share()
             with in_process():

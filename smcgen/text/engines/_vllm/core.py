@@ -12,68 +12,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 
 from smcgen.errors import EngineError
-from smcgen.text.engines._law import draw_tokens, log_probs
-from smcgen.text.engines._vllm.port import Port
+from smcgen.text.engines._vllm.drawing import Drawing
+from smcgen.text.engines._vllm.port import Port, name_of, number_of
 from smcgen.text.engines._vllm.processor import HANDLE
 from smcgen.text.engines._vllm.scheduler import FORK, ParticleScheduler
-from smcgen.text.engines.base import Law
-
-
-class Writer(Protocol):
-    """What the core needs of a population.
-
-    Attributes:
-        requests: number of each row's request in the engine, None if it has none.
-        parents: for a row without one, the request whose copy it will be, or None.
-    """
-
-    law: Law
-    factors: Sequence[Any]
-    requests: list[int | None]
-    parents: list[int | None]
-
-    @property
-    def active(self) -> Sequence[int]:
-        """Rows that still write."""
-        ...
-
-    def text(self, row: int) -> list[int]:
-        """Token ids of a row's prompt and all it has written."""
-        ...
-
-    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        """For the next token of each row."""
-        ...
-
-    def given(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"] | None:
-        """The next token of each row if it is not drawn but given."""
-        ...
-
-    def put(self, rows: Int[np.ndarray, " m"], drawn: Float64[np.ndarray, "4 m"]) -> None:
-        """Token, log base, factor and proposal of each row; they count once `advance` is called."""
-        ...
-
-    def advance(self, rows: Int[np.ndarray, " m"]) -> tuple[Iterable[int], Iterable[int]]:
-        """Rows that got their token: which rows pause now, and which paused rows go on."""
-        ...
-
-    def read(self, tokens: int) -> None:
-        """Count tokens that were computed again or for the first time, not written."""
-        ...
+from smcgen.text.engines._vllm.writer import Writer
 
 
 class Core:
     """An engine in this process, and the particles that live in it.
 
     Args:
-        build: makes an `LLMEngine` with a `ParticleScheduler` and a processor that asks `draw`.
+        build: makes an `LLMEngine` with a `ParticleScheduler` and a processor that asks its argument.
         restarts: how often an engine that dies is built again.
     """
 
@@ -84,13 +41,13 @@ class Core:
         self._inbox: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._open: list[Any] = []  # writers at work
         self._failures: dict[Any, BaseException] = {}
-        self._broken: dict[Any, BaseException] = {}  # writers whose part of a draw went wrong
         self._numbers = count()
-        self._where: dict[int, tuple[Any, int]] = {}  # request number -> (writer, row)
+        self._drawing = Drawing()
+        self._where = self._drawing.where  # request number -> (writer, row)
         self._there: set[int] = set()  # numbers of the requests that the engine has
         self.dead: BaseException | None = None
         self._suspect = False  # a step was interrupted: the engine's state is not known
-        self.engine = build(self.draw)
+        self.engine: Any = build(self._drawing)
         self._port = Port(self.engine)
 
     @property
@@ -226,18 +183,17 @@ class Core:
             raise
         advanced: dict[Any, list[int]] = defaultdict(list)
         for name, got_token, finished in outputs:
-            number = _number(name)
+            number = number_of(name)
             writer, row = self._where.get(number, (None, 0))
             if finished:
                 self._there.discard(number)
             if writer is not None and got_token:
                 advanced[writer].append(row)
         for name, tokens in self.scheduler.take_prefilled().items():
-            if (number := _number(name)) in self._where:
+            if (number := number_of(name)) in self._where:
                 self._where[number][0].read(tokens)
-        for writer, error in self._broken.items():
-            self._fail(writer, error)
-        self._broken = {}
+        while self._drawing.broken:
+            self._fail(*self._drawing.broken.popitem())
         for writer, rows in advanced.items():
             if writer in self._open:
                 self._advance(writer, np.array(rows))
@@ -255,7 +211,7 @@ class Core:
         except Exception as error:  # a factor's or a user's function
             self._fail(writer, error)
             return
-        names = lambda rows: [_name(r) for i in rows if (r := writer.requests[i]) in self._there]
+        names = lambda rows: [name_of(r) for i in rows if (r := writer.requests[i]) in self._there]
         self.scheduler.pause(names(pause))
         self.scheduler.resume(names(go_on))
         if not len(writer.active):
@@ -297,7 +253,7 @@ class Core:
                 self.engine.engine_core.shutdown()
             self.engine = None
             gc.collect()
-            self.engine = self._build(self.draw)
+            self.engine = self._build(self._drawing)
             self._port = Port(self.engine)
             self._there.clear()
         else:
@@ -311,7 +267,7 @@ class Core:
             resumed = []
             for row in rows:
                 if (number := writer.requests[row]) in self._there:
-                    resumed.append(_name(number))
+                    resumed.append(name_of(number))
                 else:
                     self._add(writer, row)
             self.scheduler.resume(resumed)
@@ -324,8 +280,8 @@ class Core:
             number = writer.requests[row] = self.number(writer, row)
         extra: dict[str, Any] = {HANDLE: number}
         if writer.parents[row] in self._there:
-            extra[FORK] = _name(writer.parents[row])
-        self._port.add(_name(number), writer.text(row), extra)
+            extra[FORK] = name_of(writer.parents[row])
+        self._port.add(name_of(number), writer.text(row), extra)
         self._there.add(number)
         writer.parents[row] = None
 
@@ -333,69 +289,4 @@ class Core:
         gone = self._there.intersection(numbers)
         self._there -= gone
         if gone and self.dead is None:
-            self._port.abort([_name(number) for number in gone])
-
-    # ---- called by the engine, inside a step ---------------------------------------------------
-
-    def draw(
-        self, logits: torch.Tensor, places: Sequence[int], numbers: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw a token for the rows `places` of the logits, which are these requests'.
-
-        Populations of one law are drawn together. Returns the places and their tokens.
-        """
-        asked: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for place, number in zip(places, numbers, strict=True):
-            writer, row = self._where.get(number, (None, 0))
-            if writer is not None:
-                asked[writer][0].append(place)
-                asked[writer][1].append(row)
-        together: dict[Any, list[Any]] = defaultdict(list)
-        for writer, (at, own) in asked.items():
-            rows = np.array(own)
-            try:
-                given = writer.given(rows)
-                numbers_ = writer.uniforms(rows) if given is None else given
-                phi = [factor.log_phi(rows) for factor in writer.factors]
-            except Exception as error:  # it must not take the engine with it
-                self._broken[writer] = error
-                continue
-            law = (writer.law.base, writer.law.proposal, bool(phi), given is None)
-            together[law].append((writer, at, rows, numbers_, phi))
-        found = [self._draw(logits, law, parts) for law, parts in together.items()]
-        if not found:
-            nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
-            return nothing, nothing
-        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
-
-    def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
-        base, proposal, has_factors, drawn = law
-        at = [place for part in parts for place in part[1]]
-        places = torch.tensor(at, device=logits.device)
-        x = logits if at == list(range(len(logits))) else logits[places]
-        numbers = torch.from_numpy(np.concatenate([part[3] for part in parts])).to(logits.device)
-        if drawn:
-            log_phi = None
-            if has_factors:
-                log_phi = torch.cat([sum(phi[1:], phi[0]) for *_, phi in parts])
-            tokens, *logs = draw_tokens(x, base, proposal, log_phi, numbers)
-        else:
-            tokens, log_base = numbers, log_probs(x, base, numbers)
-            logs = [log_base, torch.zeros_like(log_base), log_base]
-        told = torch.stack([tokens.double(), *logs]).cpu().numpy()
-        start = 0
-        for writer, _, rows, *_ in parts:
-            writer.put(rows, told[:, start : start + len(rows)])
-            start += len(rows)
-        return places, tokens.clamp_min(0)
-
-
-def _name(number: int) -> str:
-    """vLLM's id of a particle's request; others may have requests of their own."""
-    return f"particle-{number}"
-
-
-def _number(name: str) -> int:
-    """The number in a name; -1 for a request that is not a particle's."""
-    kind, _, number = name.partition("-")
-    return int(number) if kind == "particle" else -1
+            self._port.abort([name_of(number) for number in gone])

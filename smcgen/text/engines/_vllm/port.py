@@ -50,3 +50,14 @@ class Port:
         """One step of the engine: (request, whether it got a token, whether it is finished)."""
         for out in self._client.get_output().outputs:
             yield out.request_id, bool(out.new_token_ids), out.finish_reason is not None
+
+
+def name_of(number: int) -> str:
+    """vLLM's id of a particle's request; others may have requests of their own."""
+    return f"particle-{number}"
+
+
+def number_of(name: str) -> int:
+    """The number in a name; -1 for a request that is not a particle's."""
+    kind, _, number = name.partition("-")
+    return int(number) if kind == "particle" else -1

@@ -1,9 +1,9 @@
 """A vLLM scheduler whose requests can be paused, and can start from another request's KV cache.
 
 A particle is a request that lives as long as its text. At the end of a step it is paused: it keeps its blocks and
-costs nothing. A copy starts from its parent's blocks, the partly filled one included (vLLM copies that one on write), so
-that it computes one token, the one its parent has not computed either. What is not possible falls back to what
-vLLM does anyway: the prefix cache, or computing again.
+costs nothing. A copy starts from its parent's blocks, the partly filled one included (vLLM copies that one on
+write), so that it computes one token, which its parent has not computed either. What is not possible falls back
+to what vLLM does anyway: the prefix cache, or computing again.
 """
 
 import time
@@ -50,7 +50,6 @@ class ParticleScheduler(Scheduler):
             if request.status == RequestStatus.PREEMPTED:
                 self.waiting.remove_requests([request])
                 self.paused[i] = request
-        self._fit()
 
     def resume(self, ids: Iterable[str]) -> list[str]:
         """Run these again; returns those that are not there any more."""
@@ -67,12 +66,11 @@ class ParticleScheduler(Scheduler):
         return lost
 
     def _fit(self) -> None:
-        """The V2 runner has a slot for every request that holds blocks: no more than it has slots."""
-        if self.use_v2_model_runner:
-            held = [r for r in self.paused.values() if r.status == RequestStatus.RUNNING]
-            spare = self.max_num_running_reqs - len(self.running) - len(self._resuming)
-            for request in held[: max(0, len(held) - spare // 2)]:
-                self._evict(request)
+        """The V2 runner has a slot for each request that holds blocks: paused ones give theirs."""
+        held = [r for r in self.paused.values() if r.status == RequestStatus.RUNNING]
+        wanted = len(held) + len(self.running) + len(self._resuming) + len(self.waiting)
+        for request in held[: max(0, wanted - self.max_num_running_reqs)]:
+            self._evict(request)
 
     def _evict(self, request: Request) -> None:
         """Free a paused request's blocks; what the prefix cache lost of them is computed again."""
@@ -94,6 +92,8 @@ class ParticleScheduler(Scheduler):
             for request in ready:
                 del self.requests[request.request_id]
                 super().add_request(request)
+        if self.use_v2_model_runner and self.paused:
+            self._fit()
         while self._resuming and len(self.running) < self.max_num_running_reqs:
             request = self._resuming.popleft()
             if request.request_id in self.requests:  # else it was aborted meanwhile
@@ -156,18 +156,19 @@ class ParticleScheduler(Scheduler):
 
     def _of_parent(self, request: Request) -> Any:
         source = _extra(request, FORK)
-        parent = self.requests.get(source) if source is not None and self.forks else None
+        parent = self.requests.get(source) if self.forks else None
         # all that two texts have in common is what the child began with
         known = min(parent.num_computed_tokens, request.num_prompt_tokens - 1) if parent else 0
         if known <= 0:
             self.missed += source is not None
             return None
         self.forked += 1
-        held = self.kv_cache_manager.coordinator.get_blocks(source)[0]
+        held = self.kv_cache_manager.coordinator.get_blocks(str(source))[0]
         blocks = list(held[: -(-known // self.block_size)])
         return self.kv_cache_manager.create_kv_cache_blocks((blocks,)), known, 0, False
 
 
 def _extra(request: Request, name: str) -> Any:
+    """What a particle's request says of itself."""
     params = request.sampling_params
     return (params.extra_args or {}).get(name) if params is not None else None

@@ -109,12 +109,15 @@ class VLLMSession:
         heirs: set[int] = set()
         for row in order:
             a = int(ancestors[row])
-            if a in heirs or old[a] is None:
-                self.parents[row] = old[a] if old[a] is not None else parents[a]
+            request = old[a]
+            if request is None:
+                self.parents[row] = parents[a]
+            elif a in heirs:
+                self.parents[row] = request
             else:
                 heirs.add(a)
-                self.requests[row] = old[a]
-                self._core.move(old[a], self, row)
+                self.requests[row] = request
+                self._core.move(request, self, row)
         self._core.abort(r for a, r in enumerate(old) if r is not None and a not in heirs)
         self._texts = [list(self._texts[a]) for a in ancestors.tolist()]
         self._room = self._room[ancestors]
@@ -152,7 +155,8 @@ class VLLMSession:
 
     def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         """For the next token of each row."""
-        assert self._writing is not None and self._randomness is not None
+        assert self._writing is not None
+        assert self._randomness is not None
         places = self._writing.lengths[self._at[rows]]
         first = int(places[0])
         if (places == first).all():

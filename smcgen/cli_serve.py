@@ -1,0 +1,84 @@
+"""What `smcgen serve` takes from the command line. Imports the server only when it is to be run: it is an extra."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve_command(
+    model: Annotated[str, typer.Argument(help="Causal language model: a path or hub name.")],
+    reward: Annotated[
+        str | None, typer.Option(help="Process reward model: a path or hub name.")
+    ] = None,
+    n_particles: Annotated[int, typer.Option("--n-particles", "-n")] = 16,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="Default: particle-filter with a reward, sample without."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    answer: Annotated[
+        str | None, typer.Option(help="number, boxed, line, or a regex with one group.")
+    ] = None,
+    strength: float = 1.0,
+    step: Annotated[str, typer.Option(help=r"As in `steer`.")] = r"\n",
+    ess_threshold: float = 0.5,
+    temperature: float = 1.0,
+    host: Annotated[str, typer.Option(help="Any but this machine needs a key.")] = "127.0.0.1",
+    port: int = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SMCGEN_API_KEY", help="Better set in the environment: ps shows arguments."
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="What clients call the model; default: the path's last part.")
+    ] = None,
+    max_concurrent: Annotated[int, typer.Option(help="Runs at a time.")] = 8,
+    max_queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
+    max_particles: int = 64,
+    max_tokens: Annotated[
+        int, typer.Option(help="Most tokens of a text; also the default.")
+    ] = 1024,
+    max_body_bytes: int = 1 << 20,
+    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 300.0,
+    grace: Annotated[float, typer.Option(help="Seconds to end when told to stop.")] = 30.0,
+) -> None:
+    """An OpenAI-compatible server whose answers are steered."""
+    from smcgen.serve.auth import check_exposure
+    from smcgen.serve.config import Config
+    from smcgen.serve.engines import load_engine
+    from smcgen.serve.server import run_server
+    from smcgen.text.rewards import ProcessReward
+
+    check_exposure(host, api_key)  # before a large model is loaded for nothing
+    config = Config(
+        engine=load_engine(engine, model),
+        # a folder's place on this machine is not the clients' business
+        model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
+        reward=ProcessReward(reward) if reward else None,
+        answer=answer,
+        strategy=strategy,
+        n_particles=n_particles,
+        strength=strength,
+        step=as_typed(step),
+        ess_threshold=ess_threshold,
+        temperature=temperature,
+        host=host,
+        port=port,
+        api_key=api_key,
+        max_concurrent=max_concurrent,
+        max_queue=max_queue,
+        max_particles=max_particles,
+        max_tokens=max_tokens,
+        max_body_bytes=max_body_bytes,
+        timeout=timeout,
+        grace=grace,
+    )
+    run_server(config)
+
+
+def as_typed(text: str) -> int | str:
+    """A number of tokens, or a delimiter as it is typed in a shell."""
+    return int(text) if text.isdigit() else text.replace(r"\n", "\n")

@@ -1,0 +1,95 @@
+"""A model's methods, looked up and checked once when a run is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from smcgen.core.compile import jitted
+from smcgen.core.feynman_kac import FeynmanKac, take_leading
+from smcgen.errors import ModelError
+
+_CHECKPOINTING = ("fingerprint", "dump", "load")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a run calls; None is a capability that the model lacks."""
+
+    num_steps: int
+    traceable: bool
+    num_problems: int | None
+    init: Callable
+    step: Callable
+    take: Callable
+    done: Callable | None
+    record: Callable | None
+    particles: Callable | None
+    cost: Callable | None
+    describe: Callable | None
+    close: Callable | None
+    checkpointing: FeynmanKac | None
+
+    def on_host(self) -> "Resolved":
+        """For a model that is not traceable: ancestors are numpy, which torch and engines can index by."""
+        return replace(self, take=lambda state, a: self.take(state, np.asarray(a)))
+
+    def jitted(self, model: Any) -> "Resolved":
+        """For a traceable model that is driven from Python: each method compiled on its own."""
+        call = jitted(_call, model, static=(0,))
+        init = jitted(_init, model, static=(1,))
+        return replace(self, init=init, step=partial(call, "step"), take=partial(call, "take"))
+
+
+def _call(model: Any, name: str, *arguments: Any) -> Any:
+    return getattr(resolve(model), name)(*arguments)
+
+
+def _init(model: Any, key: Any, n: int) -> Any:
+    return model.init(key, n)
+
+
+def resolve(model: Any) -> Resolved:
+    """Check that `model` is a Feynman-Kac model and find its capabilities.
+
+    Raises:
+        ModelError: it is not; the message names what is missing.
+    """
+    missing = [name for name in ("init", "step") if not callable(getattr(model, name, None))]
+    if not isinstance(getattr(model, "num_steps", None), int | np.integer):
+        missing.append("num_steps (an int)")
+    if missing:
+        raise ModelError(
+            f"{type(model).__name__} is not a Feynman-Kac model: it lacks {', '.join(missing)}; "
+            "see smcgen.FeynmanKac"
+        )
+    optional = ("done", "record", "particles", "cost", "describe", "close")
+    return Resolved(
+        num_steps=int(model.num_steps),
+        traceable=bool(getattr(model, "traceable", True)),
+        num_problems=getattr(model, "num_problems", None),
+        init=model.init,
+        step=model.step,
+        take=getattr(model, "take", take_leading),
+        checkpointing=_checkpointing(model),
+        **{name: getattr(model, name) if _overrides(model, name) else None for name in optional},
+    )
+
+
+def _overrides(model: Any, name: str) -> bool:
+    """Whether the model's class overrides a method of `FeynmanKac`; data of that name does not."""
+    own = getattr(type(model), name, None)
+    return isinstance(model, FeynmanKac) and callable(own) and own is not getattr(FeynmanKac, name)
+
+
+def _checkpointing(model: Any) -> FeynmanKac | None:
+    lacking = [name for name in _CHECKPOINTING if not _overrides(model, name)]
+    if lacking and len(lacking) < len(_CHECKPOINTING):
+        has = [name for name in _CHECKPOINTING if name not in lacking]
+        raise ModelError(
+            f"{type(model).__name__} overrides {', '.join(has)} and not {', '.join(lacking)}; "
+            "a checkpoint needs all three, or none for a state that is a pytree of arrays"
+        )
+    return None if lacking else model

@@ -1,0 +1,31 @@
+"""Resampling schemes, for `smc(..., resampling=SSP())`; `SCHEMES` has them by name.
+
+Which to use when: `smcgen.core.resampling.base`. Any function of a key and log-weights, shape (n,), to
+ancestors is a scheme (`Resampling`).
+"""
+
+from typing import TYPE_CHECKING
+
+from smcgen._lazy import lazy
+
+if TYPE_CHECKING:
+    from smcgen.core.resampling import SCHEMES as SCHEMES
+    from smcgen.core.resampling import SSP as SSP
+    from smcgen.core.resampling import Killing as Killing
+    from smcgen.core.resampling import Multinomial as Multinomial
+    from smcgen.core.resampling import Resampling as Resampling
+    from smcgen.core.resampling import Residual as Residual
+    from smcgen.core.resampling import Stratified as Stratified
+    from smcgen.core.resampling import Systematic as Systematic
+
+__all__ = [
+    "SCHEMES",
+    "SSP",
+    "Killing",
+    "Multinomial",
+    "Resampling",
+    "Residual",
+    "Stratified",
+    "Systematic",
+]
+__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, "smcgen.core.resampling"))

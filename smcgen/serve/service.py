@@ -1,0 +1,115 @@
+"""A server's inside: requests become jobs, jobs become replies. No HTTP here but its errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from smcgen.core.status import Status
+from smcgen.serve.config import Config
+from smcgen.serve.failures import APIError, from_run
+from smcgen.serve.metrics import Metrics
+from smcgen.serve.plan import plan
+from smcgen.serve.pool import Job, Pool, Stopped
+from smcgen.serve.reply import Kind, Reply, report, so_far
+from smcgen.serve.schema import Ask
+from smcgen.serve.steering import Callback, Steering
+from smcgen.serve.strategies import STRATEGIES, Chosen
+from smcgen.text.result import SteerResult
+
+_FIRST = asyncio.FIRST_COMPLETED
+LATE = 10.0  # seconds that a stopped run has to come to the end of its step, before it is answered without it
+
+
+class Service:
+    """The pool and the counters of one server."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.metrics = Metrics()
+        self.pool = Pool(config.max_concurrent, config.max_queue, self.metrics.ended)
+        self.metrics.watch(self.pool)
+
+    async def submit(self, ask: Ask, kind: Kind) -> tuple[Job, Reply]:
+        """Queue a request.
+
+        Raises:
+            InvalidArgument, APIError: it is not allowed.
+            QueueFull, Draining: there is no room.
+        """
+        self.pool.check_room()  # before a long prompt is read for nothing
+        steering = await asyncio.to_thread(plan, self.config, ask)
+        run = STRATEGIES[steering.strategy].run
+
+        def work(callback: Callback) -> Chosen:
+            return self._counted(run, steering, callback)
+
+        job = self.pool.submit(work, self.config.timeout, steering.strategy)
+        return job, Reply(kind, self.config.model, steering)
+
+    def _counted(self, run: Any, steering: Steering, callback: Callback) -> Chosen:
+        """A run, with what it cost counted even if it was stopped."""
+        try:
+            chosen = run(steering, callback)
+        except BaseException as error:
+            so_far = getattr(error, "result", None)
+            if isinstance(so_far, SteerResult) and so_far.cost:
+                self.metrics.spent(so_far.cost)
+            raise
+        if chosen.result.cost:
+            self.metrics.spent(chosen.result.cost)
+        return chosen
+
+
+async def follow(job: Job, gone: asyncio.Future, every: float) -> AsyncIterator[Job]:
+    """Yield the job each `every` seconds until it has ended; stop it if the client leaves or time is up."""
+    ended = asyncio.wrap_future(job.future)
+    ended.add_done_callback(
+        lambda future: future.cancelled() or future.exception()
+    )  # seen, if not awaited
+    until = job.deadline
+    try:
+        while not ended.done():
+            left = max(0.0, until - time.monotonic())
+            await asyncio.wait({ended, gone}, timeout=min(every, left), return_when=_FIRST)
+            if gone.done():
+                job.stop("disconnect")
+                return
+            if not ended.done() and time.monotonic() >= until:
+                if job.reason is not None:  # it was told, and its step does not end
+                    return
+                job.stop("timeout")
+                until = time.monotonic() + LATE
+            if not ended.done():
+                yield job
+    finally:
+        if not job.future.done():  # also when this handler itself is cancelled
+            job.stop("disconnect")
+
+
+def outcome(job: Job, reply: Reply) -> Chosen:
+    """What an ended (or given up) job chose.
+
+    Raises:
+        APIError: it failed, was stopped, or found no text possible.
+    """
+    if not job.future.done():
+        raise from_run(Stopped(job.reason or "disconnect"))
+    error = job.future.exception()
+    if error is not None:
+        result = getattr(error, "result", None)
+        partial = None
+        if isinstance(result, SteerResult):
+            partial = so_far(reply.steering, result) | {"text": result.best}
+        raise from_run(error, partial) from error
+    chosen: Chosen = job.future.result()
+    status = chosen.result.status
+    if status is not Status.OK:
+        what = {
+            Status.ALL_WEIGHTS_ZERO: "no text is possible under the reward",
+            Status.NON_FINITE_POTENTIAL: "the reward gave a value that is not a finite number",
+        }
+        message = f"the run ended with status {status.name}: {what.get(status, 'it was stopped')}"
+        code = status.name.lower()
+        raise APIError(422, message, code=code, smcgen=report(reply.steering, chosen))
+    return chosen

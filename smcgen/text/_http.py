@@ -1,0 +1,238 @@
+"""JSON over HTTP, for servers of models: many requests at a time, retried, bounded, and without surprises.
+
+All requests run on an event loop in a thread of its own, so that plain calls work inside a notebook, whose loop is
+running already, and an interrupt closes what is under way. What may pass (429, 5xx, a lost connection, no answer in
+time) is tried again with exponential backoff and jitter, for the request that failed alone.
+"""
+
+import asyncio
+import json
+import os
+import random
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
+
+if TYPE_CHECKING:
+    import httpx
+
+KEY_VARIABLE = "SMCGEN_API_KEY"
+_CONNECT, _LONGEST_WAIT = 10.0, 60.0  # seconds
+_MOST_BYTES = 1 << 28  # of one answer
+_AGAIN = {408, 429, 500, 502, 503, 504}
+
+
+class ServerError(SmcgenError):
+    """A server cannot be reached, does not answer in time, refuses, or answers with what cannot be right."""
+
+
+class Client:
+    """One server.
+
+    Args:
+        base_url: `http://host:port`; a final `/v1` is taken off.
+        api_key: sent as a bearer token; None reads the environment variable `SMCGEN_API_KEY`. It is never shown.
+        timeout: seconds that one attempt may take.
+        retries: attempts after the first.
+        max_concurrency: most requests under way at a time.
+        backoff: seconds before the first retry, doubled each time, give or take a half; an answer's
+            `Retry-After` counts if it asks for more. No wait is longer than a minute.
+
+    Raises:
+        InvalidArgument: an address that is none, or holds a password; numbers out of range.
+        MissingExtra: without httpx.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 300.0,
+        retries: int = 4,
+        max_concurrency: int = 64,
+        backoff: float = 0.5,
+    ):
+        try:
+            import httpx
+        except ImportError as error:
+            raise MissingExtra("a model on a server", "httpx", "remote") from error
+        self.url = _checked_url(base_url)
+        if not timeout > 0:
+            raise InvalidArgument("timeout", timeout, "seconds > 0")
+        if retries < 0:
+            raise InvalidArgument("retries", retries, "an integer >= 0")
+        if max_concurrency < 1:
+            raise InvalidArgument("max_concurrency", max_concurrency, "an integer >= 1")
+        self._timeout, self._retries, self._backoff = timeout, retries, backoff
+        self._key = _checked_key(api_key)
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._chance = random.Random()  # not the user's: jitter must not move their seeds
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT), pool=None),
+            limits=httpx.Limits(max_connections=max_concurrency),
+        )
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=_run, args=(self._loop,), name="smcgen-http", daemon=True).start()
+        self.close = weakref.finalize(self, _shut_down, self._http, self._loop)
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def get(self, path: str) -> Any:
+        """The answer to one GET, as JSON."""
+        return self._wait([("GET", path, None)])[0]
+
+    def post(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The answers to one POST for each body, in their order, as JSON.
+
+        Raises:
+            ServerError: the first request that fails for good; the others are cancelled.
+        """
+        return self._wait([("POST", path, body) for body in bodies])
+
+    def _wait(self, requests: list[tuple[str, str, Any]]) -> list[Any]:
+        if not self.close.alive:
+            raise ServerError(f"the connection to {self.url} was closed")
+        future = asyncio.run_coroutine_threadsafe(self._all(requests), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # an interrupt: the server sees closed connections, and stops
+            raise
+
+    async def _all(self, requests: list[tuple[str, str, Any]]) -> list[Any]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(*request)) for request in requests]
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _one(self, method: str, path: str, body: Any) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        for attempt in range(self._retries + 1):
+            wait = self._backoff * 2**attempt * self._chance.uniform(0.5, 1.5)
+            async with self._slots:
+                answer, problem, asked = await self._attempt(method, path, content)
+            if answer is not None:
+                return self._parsed(answer, path)
+            if attempt < self._retries:
+                await asyncio.sleep(min(max(wait, asked), _LONGEST_WAIT))
+        times = f" ({self._retries + 1} attempts)" if self._retries else ""
+        raise ServerError(f"{self.url}{path}: {problem}{times}")
+
+    async def _attempt(
+        self, method: str, path: str, content: bytes | None
+    ) -> tuple[bytes | None, str, float]:
+        """The answer, or what went wrong (which may pass) and the seconds to wait that the server asks for."""
+        import httpx
+
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        url = self.url + path
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream(method, url, content=content, headers=headers) as answer,
+            ):
+                body = await self._read(answer, path)
+        except (TimeoutError, httpx.TimeoutException):
+            hint = "the server hangs or is overloaded, or timeout= is too short"
+            return None, f"no answer within {self._timeout:g} s: {hint}", 0.0
+        except httpx.TransportError as error:
+            return None, f"no connection ({type(error).__name__}: {error})", 0.0
+        status = answer.status_code
+        if status == 200:
+            return body, "", 0.0
+        problem = f"the server answered {status}: {self._reason(body)}"
+        if status in _AGAIN:
+            return None, problem, _retry_after(answer.headers.get("Retry-After"))
+        if status in (401, 403):
+            problem += f" (pass api_key=, or set {KEY_VARIABLE})"
+        raise ServerError(f"{url}: {problem}")
+
+    async def _read(self, answer: "httpx.Response", path: str) -> bytes:
+        parts, size = [], 0
+        async for part in answer.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise ServerError(f"{self.url}{path}: an answer of more than {_MOST_BYTES} bytes")
+        return b"".join(parts)
+
+    def _parsed(self, body: bytes, path: str) -> Any:
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            what = f"an answer that is not JSON: {self._reason(body)}"
+            raise ServerError(f"{self.url}{path}: {what}") from None
+
+    def _reason(self, body: bytes) -> str:
+        """What a server says of its failure, in one short line."""
+        text = body[: 1 << 16].decode("utf-8", "replace")
+        try:
+            said = json.loads(text)
+            said = said.get("error", said)
+            text = str(said["message"] if isinstance(said, dict) else said)
+        except (ValueError, AttributeError, KeyError, RecursionError):
+            pass
+        text = " ".join(text.split())
+        if self._key:  # servers like to repeat the key that they refuse
+            text = text.replace(self._key, "***")
+        return repr(text if len(text) <= 300 else text[:300] + "...")
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.close()
+
+
+def _shut_down(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> None:
+    """Close connections, then the loop. Nobody waits: the garbage collector may call this in any thread."""
+
+    async def close() -> None:
+        try:
+            await client.aclose()
+        finally:
+            loop.stop()
+
+    asyncio.run_coroutine_threadsafe(close(), loop)
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument("base_url", url, "an address such as 'http://localhost:8000'")
+    if parts.username is not None or parts.query or parts.fragment:
+        shown = f"{parts.scheme}://{parts.hostname}/..."
+        raise InvalidArgument("base_url", shown, "an address without user, query or fragment")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _checked_key(key: str | None) -> str | None:
+    key = os.environ.get(KEY_VARIABLE) if key is None else key
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidArgument("api_key", "***", "printable ASCII characters without spaces")
+    return key or None
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that an answer asks to wait: a number, or a date."""
+    if not value:
+        return 0.0
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,66 @@
+"""Taking over a `vllm.LLM` that somebody else has made, if it runs in this process."""
+
+import weakref
+from typing import Any
+
+from vllm.v1.core.sched.scheduler import Scheduler
+
+from smcgen.errors import EngineError, InvalidArgument
+from smcgen.text.engines._vllm.processor import processor_of
+from smcgen.text.engines._vllm.scheduler import ParticleScheduler
+from smcgen.text.engines._vllm_shared import share
+
+
+class Adopted:
+    """What `Build` is, for an engine that is there already. Its owner may go on using it.
+
+    Raises:
+        InvalidArgument: an LLM whose engine core is in another process, or schedules ahead.
+    """
+
+    generation_eos = None
+
+    def __init__(self, llm: Any):
+        self._engine = llm.llm_engine
+        self.config = self._engine.vllm_config
+        core = getattr(self._engine.engine_core, "engine_core", None)
+        kind = type(core.scheduler) if core is not None else None
+        if kind not in (Scheduler, ParticleScheduler):
+            where = "in another process" if kind is None else f"scheduled by {kind.__name__}"
+            raise InvalidArgument(
+                "model",
+                f"a vllm.LLM {where}",
+                "one built with VLLM_ENABLE_V1_MULTIPROCESSING=0 and async_scheduling=False; "
+                "VLLMRequests(llm) takes any",
+            )
+        self.tokenizer = llm.get_tokenizer()
+        share()
+
+    def __call__(self, draw: Any) -> Any:
+        """The engine, with our scheduler's methods and a processor that asks `draw`."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            raise EngineError("an LLM that somebody else has made cannot be built again")
+        scheduler: Any = engine.engine_core.engine_core.scheduler
+        if type(scheduler) is Scheduler:
+            scheduler.__class__ = ParticleScheduler
+            scheduler.adopt()
+        processor = processor_of(weakly(draw))(self.config)
+        runner = engine.model_executor.driver_worker.worker.model_runner
+        if self.config.use_v2_model_runner:
+            runner.sampler.logits_processors.append(processor)
+        else:
+            runner.input_batch.logitsprocs.non_argmax_invariant.append(processor)
+        return engine
+
+
+def weakly(draw: Any) -> Any:
+    """`draw` while it is there: vLLM never forgets a processor class."""
+    asked = weakref.ref(draw)
+
+    def call(*args: Any) -> Any:
+        found = asked()
+        assert found is not None
+        return found(*args)
+
+    return call

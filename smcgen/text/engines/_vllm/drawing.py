@@ -1,0 +1,76 @@
+"""Drawing the next token of every particle in a batch, inside a step of the engine."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+
+from smcgen.text.engines._law import draw_tokens, log_probs
+
+
+class Drawing:
+    """Knows whose requests are whose, and asks each population for what its draws need.
+
+    Attributes:
+        where: the population and row that a request, by its number, belongs to.
+        broken: populations whose factors or given tokens raised; it must not take the engine with it.
+    """
+
+    def __init__(self) -> None:
+        self.where: dict[int, tuple[Any, int]] = {}
+        self.broken: dict[Any, BaseException] = {}
+
+    def __call__(
+        self, logits: torch.Tensor, places: Sequence[int], numbers: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw a token for the rows `places` of the logits, which are these requests'.
+
+        Populations of one law are drawn together. Returns the places and their tokens.
+        """
+        asked: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for place, number in zip(places, numbers, strict=True):
+            writer, row = self.where.get(number, (None, 0))
+            if writer is not None:
+                asked[writer][0].append(place)
+                asked[writer][1].append(row)
+        together: dict[Any, list[Any]] = defaultdict(list)
+        for writer, (at, own) in asked.items():
+            rows = np.array(own)
+            try:
+                given = writer.given(rows)
+                values = writer.uniforms(rows) if given is None else given
+                phi = [factor.log_phi(rows) for factor in writer.factors]
+            except Exception as error:  # it must not take the engine with it
+                self.broken[writer] = error
+                continue
+            law = (writer.law.base, writer.law.proposal, bool(phi), given is None)
+            together[law].append((writer, at, rows, values, phi))
+        found = [self._draw(logits, law, parts) for law, parts in together.items()]
+        if not found:
+            nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
+            return nothing, nothing
+        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+    def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
+        base, proposal, has_factors, drawn = law
+        at = [place for part in parts for place in part[1]]
+        places = torch.tensor(at, device=logits.device)
+        x = logits if at == list(range(len(logits))) else logits[places]
+        numbers = torch.from_numpy(np.concatenate([part[3] for part in parts])).to(logits.device)
+        if drawn:
+            log_phi = None
+            if has_factors:
+                log_phi = torch.cat([reduce(torch.add, phi) for *_, phi in parts])
+            tokens, *logs = draw_tokens(x, base, proposal, log_phi, numbers)
+        else:
+            tokens, log_base = numbers, log_probs(x, base, numbers)
+            logs = [log_base, torch.zeros_like(log_base), log_base]
+        told = torch.stack([tokens.double(), *logs]).cpu().numpy()
+        start = 0
+        for writer, _, rows, *_ in parts:
+            writer.put(rows, told[:, start : start + len(rows)])
+            start += len(rows)
+        return places, tokens.clamp_min(0)

@@ -1,0 +1,56 @@
+"""A population that writes, as the core sees it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.text.engines.base import Law
+
+
+class Writer(Protocol):
+    """What the core needs of a population.
+
+    Attributes:
+        requests: number of each row's request in the engine, None if it has none.
+        parents: for a row without one, the request whose copy it will be, or None.
+    """
+
+    law: Law
+    requests: list[int | None]
+    parents: list[int | None]
+
+    @property
+    def factors(self) -> Sequence[Any]:
+        """Open token factors."""
+        ...
+
+    @property
+    def active(self) -> Sequence[int]:
+        """Rows that still write."""
+        ...
+
+    def text(self, row: int) -> list[int]:
+        """Token ids of a row's prompt and all it has written."""
+        ...
+
+    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        """For the next token of each row."""
+        ...
+
+    def given(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"] | None:
+        """The next token of each row if it is not drawn but given."""
+        ...
+
+    def put(self, rows: Int[np.ndarray, " m"], drawn: Float64[np.ndarray, "4 m"]) -> None:
+        """Token, log base, factor and proposal of each row; they count once `advance` is called."""
+        ...
+
+    def advance(self, rows: Int[np.ndarray, " m"]) -> tuple[Iterable[int], Iterable[int]]:
+        """Rows that got their token: which rows pause now, and which paused rows go on."""
+        ...
+
+    def read(self, tokens: int) -> None:
+        """Count tokens that were computed again or for the first time, not written."""
+        ...
