@@ -103,15 +103,15 @@ def fit(
     warmup: int = 50,
     floor: float = 0.1,
     check_every: int = 50,
-    check: Callable[[int], bool] | None = None,
+    check: Callable[[int], None] | None = None,
     slow: Sequence[torch.nn.Parameter] = (),
     slow_factor: float = 0.3,
     name: str = "",
-) -> int:
-    """Train with a warm-up and a cosine down to ``floor * lr``; returns the steps taken.
+) -> None:
+    """Train with a warm-up and a cosine down to ``floor * lr``.
 
-    ``check(step)`` is called every ``check_every`` steps with the model in eval mode and ends the
-    run by returning True: that is how a deliberately weak model is stopped at the strength wanted.
+    ``check(step)`` is called every ``check_every`` steps with the model in eval mode, and may save
+    it: that is how a deliberately weak model is caught at the strength wanted.
     Parameters in ``slow`` (those that know something already) learn at ``slow_factor`` of the rate.
     """
     optimizers = _optimizers(model, lr, slow, slow_factor)
@@ -135,11 +135,10 @@ def fit(
             print(f"{name} step {step} loss {mean:.4f} {time.time() - began:.0f}s", flush=True)
             running = 0.0
             model.eval()
-            if check is not None and check(step):
-                return step
+            if check is not None:
+                check(step)
             model.train()
     model.eval()
-    return steps
 
 
 def save(

@@ -60,8 +60,35 @@ class RewardTrainer(torch.nn.Module):
         )
 
 
+class SearchTrainer(torch.nn.Module):
+    """A fresh reward with the scaffolding of a task whose labels hide a search.
+
+    A label is one bit of what a state can lead to, the one at the target; the layer below the last
+    learns all of these bits (the task's facts), and the last looks up the one asked for. The layer
+    below that learns the next character, and with it to read a line.
+    """
+
+    def __init__(self, reward: LlamaForTokenClassification, n_facts: int) -> None:
+        super().__init__()
+        self.reward = reward
+        width = reward.config.hidden_size
+        self.next_score = torch.nn.Linear(width, reward.config.vocab_size)
+        self.facts_score = torch.nn.Linear(width, n_facts)
+
+    def forward(self, batch: Batch) -> Tensor:
+        out = self.reward.model(input_ids=batch["input_ids"], output_hidden_states=True)
+        reading, searching = (F.rms_norm(h, h.shape[-1:]) for h in out.hidden_states[-3:-1])
+        scores = self.reward.score(out.last_hidden_state)[..., 0]
+        return (
+            _next_loss(self.next_score(reading), batch["nexts"])
+            # A mean over many bits, most of them easy: hence the weight.
+            + 10 * _binary_loss(self.facts_score(searching), batch["facts"])
+            + _binary_loss(scores, batch["labels"])
+        )
+
+
 def reward_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """The loss of a :class:`RewardTrainer`."""
+    """The loss of a :class:`RewardTrainer` or :class:`SearchTrainer`."""
     return model(batch)
 
 

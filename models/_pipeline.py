@@ -7,15 +7,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from transformers import LlamaForCausalLM
 
 from models._batches import stored, stream
 from models._common import Batch, build_tokenizer, fit, llama_config, save, start
-from models._losses import RewardTrainer, language_loss, reward_loss
+from models._losses import RewardTrainer, SearchTrainer, language_loss, reward_loss
 from models._metrics import auc
-from models._reward import body_parameters, calibrate, measure, reward_from
+from models._reward import body_parameters, calibrate, fresh_reward, measure, reward_from
 from models._sample import sample
 from models._task import Task
 
@@ -41,18 +42,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class RewardPlan:
-    """One reward to train: which body it starts from and when it stops.
+    """One reward to train: which body it starts from and for how long.
 
-    ``body_rate`` is the body's share of the learning rate: small where the body knows all it needs.
+    ``extra_layers`` are fresh ones above the body. ``body_rate`` is the body's share of the
+    learning rate: small, as the body knows most of what it needs.
     """
 
     name: str
     steps: int
-    expert_body: bool
+    body: Literal["expert", "policy"] | None
     extra_layers: int = 0
     body_rate: float = 0.3
     lr: float = 4e-3
-    stop_auc: float = 1.1
     check_every: int = 50
 
     def tiny(self) -> RewardPlan:
@@ -89,18 +90,17 @@ class Run:
         prompts = self.task.prompts(np.random.default_rng(self.seed + 1), plan.dev, True)
         shipped = False
 
-        def check(step: int) -> bool:
+        def check(step: int) -> None:
             nonlocal shipped
             last = step == plan.policy_steps
             if shipped and not last:
-                return False
+                return
             texts = sample(model, tokenizer, prompts, seed=self.seed)
             hits = [self.task.is_right(p, t) for p, (t, _) in zip(prompts, texts, strict=True)]
             print(f"  sampled accuracy {np.mean(hits):.3f}", flush=True)
             if not shipped and (np.mean(hits) >= plan.strength or last):
                 save(model, tokenizer, self.policy_folder)
                 shipped = True
-            return False
 
         batches = stream(self.task, tokenizer, self.seed, rows=plan.rows, slips=plan.policy_slips)
         fit(
@@ -127,23 +127,27 @@ class Run:
         dev_prompts = {row[0] for row in texts[: max(1, len(texts) // 20)]}
         dev = [row for row in texts if row[0] in dev_prompts]
         texts = [row for row in texts if row[0] not in dev_prompts]
-        source = self.scratch / "expert" if plan.expert_body else self.policy_folder
-        body = LlamaForCausalLM.from_pretrained(source)
-        model = reward_from(body, extra_layers=plan.extra_layers)
+        if plan.body is None:
+            model = fresh_reward(len(tokenizer), self.plan.hidden, plan.extra_layers)
+            trainer, slow = SearchTrainer(model, task.n_facts), []
+        else:
+            source = self.scratch / "expert" if plan.body == "expert" else self.policy_folder
+            body = LlamaForCausalLM.from_pretrained(source)
+            model = reward_from(body, extra_layers=plan.extra_layers)
+            trainer, slow = RewardTrainer(model, body), body_parameters(model, body)
 
-        def check(step: int) -> bool:
+        def check(_: int) -> None:
             found = auc(*measure(model, tokenizer, dev, task.grade))
             print(f"  dev AUC {found:.4f}", flush=True)
-            return found >= plan.stop_auc
 
         batches = stored(task, tokenizer, texts, self.seed + 3, rows=rows)
-        if plan.expert_body:
+        if plan.body != "policy":
             fresh = stream(task, tokenizer, self.seed + 4, rows=rows, slips=self.plan.slips)
             batches = _alternate(batches, fresh)
         fit(
-            RewardTrainer(model, body), batches, reward_loss,
+            trainer, batches, reward_loss,
             steps=plan.steps, lr=plan.lr, check=check, check_every=plan.check_every,
-            name=plan.name, slow=body_parameters(model, body), slow_factor=plan.body_rate,
+            name=plan.name, slow=slow, slow_factor=plan.body_rate,
         )  # fmt: skip
         calibrate(model, *measure(model, tokenizer, dev, task.grade))
         save(model, tokenizer, self.out / plan.name, half=True)

@@ -36,6 +36,14 @@ def reward_from(body: LlamaForCausalLM, extra_layers: int) -> LlamaForTokenClass
     return model
 
 
+def fresh_reward(vocab_size: int, hidden: int, layers: int) -> LlamaForTokenClassification:
+    """A reward that knows nothing yet."""
+    config = llama_config(
+        vocab_size, hidden=hidden, layers=layers, num_labels=1, classifier_dropout=0.0
+    )
+    return LlamaForTokenClassification(config)
+
+
 def body_parameters(
     model: LlamaForTokenClassification, body: LlamaForCausalLM
 ) -> list[torch.nn.Parameter]:

@@ -32,7 +32,7 @@ def sample(
         for i, row in zip(chosen, tokens.tolist(), strict=True):
             ended = EOS in row
             row = row[: row.index(EOS)] if ended else row
-            texts[i] = (tokenizer.decode(row, skip_special_tokens=True), ended)
+            texts[i] = (str(tokenizer.decode(row, skip_special_tokens=True)), ended)
     return texts
 
 

@@ -22,13 +22,15 @@ class Task:
         alphabet: the characters of prompts and texts.
         prompts: (rng, count, hard) to prompts; ``hard``: of the length the policy is judged at.
         worked: (rng, rows, slips) to an endless stream of batches of worked problems; ``slips`` is
-            how often a line goes wrong, in half of the texts.
+            how often a line goes wrong, in some of the texts.
         grade: for each line, whether it and all before it are good.
         is_right: whether a finished text is right.
         continuations: for each character of a text and for its end, what should stand there (None
             where nothing can be said).
         every_character: whether ``continuations`` judges every character, so that "all right so
             far" has a meaning in the middle of a line too.
+        facts: for each line of a text, ``n_facts`` zeros and ones that say more of where it leads
+            than its grade does (None where nothing can be said); taught besides the grade.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Task:
     is_right: Callable[[str, str], bool]
     continuations: Callable[[str, str], list[str | None]]
     every_character: bool
+    facts: Callable[[str, str], list[np.ndarray | None]] = lambda prompt, text: []
+    n_facts: int = 0
 
 
 def _tape_prompts(rng: np.random.Generator, count: int, hard: bool) -> list[str]:
@@ -69,15 +73,12 @@ def _countdown_prompts(rng: np.random.Generator, count: int, hard: bool) -> list
 
 
 def _countdown_worked(rng: np.random.Generator, rows: int, slips: float) -> Iterator[Pairs]:
-    """Solutions; with ``slips`` half of the texts are random walks, few of which hit the target."""
+    """Solutions; with ``slips`` texts that may go astray at any line."""
     problems = countdown.training_problems(rng)
     while True:
         made = []
         for prompt, text in islice(problems, rows):
-            if slips and rng.random() < 0.5:
-                walk = countdown.random_walk(rng, countdown.parse(prompt)[0])
-                text = _countdown_training.slip(rng, walk[0] if walk else text, slips)
-            made.append((prompt, text))
+            made.append((prompt, _countdown_training.astray(rng, prompt, slips) if slips else text))
         yield made
 
 
@@ -100,4 +101,6 @@ COUNTDOWN = Task(
     is_right=countdown.is_right,
     continuations=_countdown_training.continuations,
     every_character=False,
+    facts=_countdown_training.facts,
+    n_facts=_countdown_training.N_FACTS,
 )

@@ -1,25 +1,26 @@
 """The Countdown task: reach a target by combining the given numbers, two at a time.
 
-A prompt ``N:3,7,2,11 T:30\\n`` is answered with one line for each combination: two of the numbers
-that are left, ``+``, ``-`` or ``*``, the result, and what remains after it (unused numbers in their
-order, then the result)::
+A prompt ``N:09,05,03,02 T:46\\n`` is answered with one line for each combination: two of the numbers
+that are left, ``+``, ``-`` or ``*``, the result, and what remains after it::
 
-    7*3=21;2,11,21
-    11-2=9;21,9
-    21+9=30;30
+    09*05=45;45,03,02
+    03-02=01;45,01
+    45+01=46;46
 
-until one number remains, which must be the target. Results stay within 1..99. Seeing whether the
-target can still be reached is a search, so early steps are a real gamble for a small model, while a
-wrong turn is exactly checkable (:func:`still_solvable`). Pure Python and NumPy.
+until one number remains, which must be the target. Results stay within 1..50. Numbers have two
+digits and stand largest first, so that small models need not learn where to look nor that the order
+of the numbers means nothing. Seeing whether the target can still be reached is a search, so early
+steps are a real gamble for a small model, while a wrong turn is exactly checkable
+(:func:`still_solvable`). Pure Python and NumPy.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,71 +28,48 @@ import numpy as np
 ALPHABET = "0123456789+-*=:,;NT \n"
 HELD_OUT = Path(__file__).parent / "data" / "countdown.jsonl"
 N_NUMBERS = 4
-LARGEST = 99
-_PROMPT = re.compile(r"N:(\d+(?:,\d+)*) T:(\d+)\n")
-_LINE = re.compile(r"(\d+)([+*-])(\d+)=(\d+);(\d+(?:,\d+)*)")
+LARGEST = 50
+SMALLEST_TARGET = 10
+_PROMPT = re.compile(r"N:(\d\d(?:,\d\d)*) T:(\d\d)\n")
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers as the task writes them: ``45,03,02``."""
+    return ",".join(f"{number:02d}" for number in numbers)
 
 
 def parse(prompt: str) -> tuple[tuple[int, ...], int]:
-    """The numbers and the target. Raises ValueError when ``prompt`` is not one."""
+    """The numbers, largest first, and the target. Raises ValueError when ``prompt`` is not one."""
     match = _PROMPT.fullmatch(prompt)
     if match is None:
         raise ValueError(f"not a countdown prompt: {prompt!r}")
-    return tuple(map(int, match[1].split(","))), int(match[2])
+    return _largest_first(map(int, match[1].split(","))), int(match[2])
 
 
-def apply(a: int, op: str, b: int) -> int | None:
-    """The result of one combination, or None if it leaves 1..99."""
-    result = {"+": a + b, "-": a - b, "*": a * b}[op]
-    return result if 1 <= result <= LARGEST else None
+def _largest_first(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(numbers, reverse=True))
 
 
-def after(numbers: tuple[int, ...], line: str) -> tuple[int, ...] | None:
-    """What remains after a line, or None if the line is not a valid one."""
-    match = _LINE.fullmatch(line)
-    if match is None:
-        return None
-    a, op, b, result = int(match[1]), match[2], int(match[3]), int(match[4])
-    left = list(numbers)
-    for used in (a, b):
-        if used not in left:
-            return None
-        left.remove(used)
-    expected = (*left, result)
-    valid = apply(a, op, b) == result and line.split(";")[1] == ",".join(map(str, expected))
-    return expected if valid else None
-
-
-def moves(numbers: tuple[int, ...]) -> Iterator[tuple[int, str, int]]:
-    """Every valid combination of two of the numbers, larger number first."""
-    for i, j in permutations(range(len(numbers)), 2):
+@lru_cache(maxsize=1 << 16)
+def moves(numbers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Every valid line that combines two of the numbers (the larger first), with what remains."""
+    found = {}
+    for i, j in combinations(range(len(numbers)), 2):
         a, b = numbers[i], numbers[j]
-        if a > b or (a == b and i < j):
-            for op in "+-*":
-                if apply(a, op, b) is not None:
-                    yield a, op, b
+        for op, result in (("+", a + b), ("-", a - b), ("*", a * b)):
+            if 1 <= result <= LARGEST:
+                rest = numbers[:i] + numbers[i + 1 : j] + numbers[j + 1 :]
+                left = _largest_first([*rest, result])
+                found[f"{a:02d}{op}{b:02d}={result:02d};{listed(left)}"] = left
+    return found
 
 
-def write(numbers: tuple[int, ...], a: int, op: str, b: int) -> tuple[str, tuple[int, ...]]:
-    """The line of a valid combination, and what remains after it."""
-    left = list(numbers)
-    left.remove(a)
-    left.remove(b)
-    result = apply(a, op, b)
-    assert result is not None
-    left.append(result)
-    return f"{a}{op}{b}={result};" + ",".join(map(str, left)), tuple(left)
-
-
-@lru_cache(maxsize=1 << 18)
-def _reachable(numbers: tuple[int, ...]) -> frozenset[int]:
-    """Every target the (sorted) numbers can reach using all of them."""
+@lru_cache(maxsize=1 << 16)
+def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
+    """Every target the numbers can reach using all of them."""
     if len(numbers) == 1:
         return frozenset(numbers)
-    found: set[int] = set()
-    for a, op, b in moves(numbers):
-        found |= _reachable(tuple(sorted(write(numbers, a, op, b)[1])))
-    return frozenset(found)
+    return frozenset().union(*(reachable(rest) for rest in moves(numbers).values()))
 
 
 def grade(prompt: str, text: str) -> list[bool]:
@@ -104,8 +82,8 @@ def grade(prompt: str, text: str) -> list[bool]:
     state: tuple[int, ...] | None = left
     grades = []
     for line in text.removesuffix("\n").split("\n") if text else []:
-        state = after(state, line) if state is not None and len(state) > 1 else None
-        grades.append(state is not None and target in _reachable(tuple(sorted(state))))
+        state = moves(state).get(line) if state is not None else None
+        grades.append(state is not None and target in reachable(state))
     return grades
 
 
@@ -116,7 +94,7 @@ def still_solvable(prompt: str, text: str) -> float:
     """
     numbers, target = parse(prompt)
     if not text:
-        return float(target in _reachable(tuple(sorted(numbers))))
+        return float(target in reachable(numbers))
     return float(grade(prompt, text)[-1])
 
 
@@ -125,7 +103,7 @@ def valid_lines(prompt: str, text: str) -> list[bool]:
     state: tuple[int, ...] | None = parse(prompt)[0]
     valid = []
     for line in text.removesuffix("\n").split("\n") if text else []:
-        state = after(state, line) if state is not None and len(state) > 1 else None
+        state = moves(state).get(line) if state is not None else None
         valid.append(state is not None)
     return valid
 
@@ -136,25 +114,31 @@ def is_right(prompt: str, text: str) -> bool:
     return text.count("\n") == lines - 1 and not text.endswith("\n") and grade(prompt, text)[-1]
 
 
-def random_walk(rng: np.random.Generator, numbers: tuple[int, ...]) -> tuple[str, int] | None:
-    """Combine at random until one number remains: the text and where it ended (None if stuck)."""
-    lines = []
-    while len(numbers) > 1:
-        options = list(moves(numbers))
-        if not options:
-            return None
-        line, numbers = write(numbers, *options[int(rng.integers(len(options)))])
-        lines.append(line)
-    return "\n".join(lines), numbers[0]
+def walk(
+    rng: np.random.Generator, numbers: tuple[int, ...], target: int = 0, lines: int = 0
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Combine at random until one number remains or none can be: lines and what remained after.
+
+    The first ``lines`` of them keep ``target`` in reach, as long as it is.
+    """
+    steps = []
+    while options := list(moves(numbers).items()):
+        if len(steps) < lines:
+            options = [step for step in options if target in reachable(step[1])] or options
+        line, numbers = options[int(rng.integers(len(options)))]
+        steps.append((line, numbers))
+    return steps
 
 
 def random_problem(rng: np.random.Generator) -> tuple[str, str]:
-    """A prompt and one of its solutions: numbers from 1..20, a target from 10..99 within reach."""
+    """A prompt and one of its solutions: numbers from 1..9, a target from 10..50 within reach."""
     while True:
-        numbers = tuple(int(n) for n in rng.integers(1, 21, size=N_NUMBERS))
-        walk = random_walk(rng, numbers)
-        if walk is not None and walk[1] >= 10:
-            return f"N:{','.join(map(str, numbers))} T:{walk[1]}\n", walk[0]
+        numbers = _largest_first(int(n) for n in rng.integers(1, 10, size=N_NUMBERS))
+        steps = walk(rng, numbers)
+        left = steps[-1][1]
+        if len(left) == 1 and left[0] >= SMALLEST_TARGET:
+            text = "\n".join(line for line, _ in steps)
+            return f"N:{listed(numbers)} T:{left[0]}\n", text
 
 
 def load(path: Path = HELD_OUT) -> list[dict]:
@@ -162,20 +146,15 @@ def load(path: Path = HELD_OUT) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _unordered(prompt: str) -> tuple[tuple[int, ...], int]:
-    numbers, target = parse(prompt)
-    return tuple(sorted(numbers)), target
-
-
-def held_out() -> frozenset[tuple[tuple[int, ...], int]]:
-    """Problems training must never draw, whatever the order of their numbers."""
-    return frozenset(_unordered(row["prompt"]) for row in load())
+def held_out() -> frozenset[str]:
+    """Prompts training must never draw (numbers stand in one order only)."""
+    return frozenset(row["prompt"] for row in load())
 
 
 def training_problems(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """An endless stream of (prompt, solution), none of them held out in any order."""
+    """An endless stream of (prompt, solution), none of them held out."""
     banned = held_out()
     while True:
         prompt, solution = random_problem(rng)
-        if _unordered(prompt) not in banned:
+        if prompt not in banned:
             yield prompt, solution

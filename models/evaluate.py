@@ -1,7 +1,8 @@
 """Measure the shipped models on the held-out problems: ``python -m models.evaluate``.
 
 Policies: accuracy of one sampled text (temperature 1) and of greedy decoding. Rewards: AUC and
-calibration error over all step ends of texts the policy sampled. Results go to ``metrics.json`` in
+calibration error over all step ends of texts the policy sampled, and for Countdown the accuracy of
+the text of each problem that the reward likes best. Results go to ``metrics.json`` in
 each model's folder and into the table of its card.
 """
 
@@ -29,6 +30,8 @@ GROUPS = {
     "tape": ("ops", {"T=2": 2, "T=4": 4, "T=8": 8}, ["tape-prm-good", "tape-prm-fair"]),
     "countdown": (None, {"all": None}, ["countdown-prm"]),
 }
+REPEATS = {"tape": 4, "countdown": 16}
+"""Texts sampled for each problem."""
 
 
 def problems(task: Task) -> dict[str, list[str]]:
@@ -91,7 +94,19 @@ def reward_metrics(task: Task, folder: Path, texts: dict[str, Rows]) -> Metrics:
         for place, at in (("first line", 0), ("last line", -1)):
             chosen = [(found[at], good[at]) for found, good in pairs if found]
             metrics[f"{place} AUC, {label}"] = auc(*zip(*chosen, strict=True))
+        if task is COUNTDOWN:
+            tries = len(rows) // len({row[0] for row in rows})
+            metrics[f"best-of-{tries}, {label}"] = best_of(rows, pairs, task)
     return metrics
+
+
+def best_of(rows: Rows, pairs: list[tuple[list[float], list[bool]]], task: Task) -> float:
+    """Accuracy of the text with the highest last logit among those sampled for its problem."""
+    best: dict[str, tuple[float, bool]] = {}
+    for (prompt, text, ended), (logits, _) in zip(rows, pairs, strict=True):
+        found = (logits[-1] if ended else -np.inf, task.is_right(prompt, text))
+        best[prompt] = max(best.get(prompt, found), found, key=lambda pair: pair[0])
+    return float(np.mean([right for _, right in best.values()]))
 
 
 def publish(folder: Path, metrics: Metrics, command: str) -> None:
@@ -108,10 +123,11 @@ def publish(folder: Path, metrics: Metrics, command: str) -> None:
     print(f"{folder.name}: {json.dumps(rounded)}", flush=True)
 
 
-def evaluate(task: Task, root: Path, repeats: int, seed: int, limit: int | None) -> None:
+def evaluate(task: Task, root: Path, repeats: int | None, seed: int, limit: int | None) -> None:
     """Measure a task's policy and rewards on the same sampled texts."""
     command = "python -m models.evaluate"
     policy = root / f"{task.name}-policy"
+    repeats = repeats or REPEATS[task.name]
     texts = {
         label: sampled(policy, prompts[:limit], repeats=repeats, seed=seed, greedy=False)
         for label, prompts in problems(task).items()
@@ -127,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).parent)
     parser.add_argument("--tasks", nargs="+", default=["tape", "countdown"])
-    parser.add_argument("--repeats", type=int, default=4, help="texts for each problem")
+    parser.add_argument("--repeats", type=int, help="texts for each problem")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="problems of each group, for a quick look")
     args = parser.parse_args(argv)

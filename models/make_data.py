@@ -27,15 +27,14 @@ def tape_rows(seed: int = 20_000) -> list[dict]:
 
 
 def countdown_rows(seed: int = 30_000, count: int = 300) -> list[dict]:
-    """Solvable problems, no two of them the same up to the order of the numbers."""
+    """Solvable problems, no two of them the same."""
     rng = np.random.default_rng(seed)
-    rows: dict[tuple, dict] = {}
+    rows: dict[str, dict] = {}
     while len(rows) < count:
         prompt, _ = countdown.random_problem(rng)
         numbers, target = countdown.parse(prompt)
         row = {"prompt": prompt, "numbers": list(numbers), "target": target}
-        key = (tuple(sorted(numbers)), target)
-        rows.setdefault(key, {"id": f"countdown-{len(rows):04d}", **row})
+        rows.setdefault(prompt, {"id": f"countdown-{len(rows):04d}", **row})
     return list(rows.values())
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from models._pipeline import Plan, RewardPlan, command_line, run_task
 from models._task import COUNTDOWN as TASK
 
-PLAN = Plan(strength=0.3, policy_steps=900, samples=8_000)
+PLAN = Plan(strength=1.0, policy_steps=900, samples=24_000, policy_slips=0.0)
 REWARDS = {
-    "prm": RewardPlan("countdown-prm", steps=600, expert_body=True, extra_layers=1, body_rate=1.0)
+    "prm": RewardPlan(
+        "countdown-prm", steps=1000, body=None, extra_layers=4, lr=1e-2, check_every=250
+    )
 }
 
 

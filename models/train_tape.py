@@ -7,7 +7,7 @@ Stages, each working from the files the one before left behind:
   the expert.
 - ``samples``: texts sampled from the policy, graded line by line.
 - ``good``: a reward with the expert's body, so that it can check what the policy gets wrong.
-- ``fair``: a reward with the policy's own body, stopped early.
+- ``fair``: a reward with the policy's own body, which knows no more sums than the policy does.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from models._task import TAPE as TASK
 
 PLAN = Plan(strength=0.22)
 REWARDS = {
-    "good": RewardPlan("tape-prm-good", steps=600, expert_body=True, extra_layers=2, lr=5e-3),
-    "fair": RewardPlan(
-        "tape-prm-fair", steps=400, expert_body=False, stop_auc=0.85, check_every=10
-    ),
+    "good": RewardPlan("tape-prm-good", steps=600, body="expert", extra_layers=2, lr=5e-3),
+    "fair": RewardPlan("tape-prm-fair", steps=500, body="policy"),
 }
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from models import countdown, tape, train_countdown, train_tape  # noqa: E402
-from models._countdown_training import continuations  # noqa: E402
+from models._countdown_training import continuations, facts  # noqa: E402
 from models._metrics import auc, ece  # noqa: E402
 from models._reward import measure  # noqa: E402
 from models._sample import sample  # noqa: E402
@@ -24,11 +24,12 @@ POLICIES = {"tape-policy": TAPE, "countdown-policy": COUNTDOWN}
 REWARDS = {  # folder: (task, a bound well below what the card reports)
     "tape-prm-good": (TAPE, 0.93),
     "tape-prm-fair": (TAPE, 0.75),
-    "countdown-prm": (COUNTDOWN, 0.60),
+    "countdown-prm": (COUNTDOWN, 0.78),
 }
 FOLDERS = [*POLICIES, *REWARDS]
 TAPE_PROMPT, TAPE_TEXT = "Q:47+86*3-19\n", "47+86=33\n33*3=99\n99-19=80\nA:80"
-SUMS_PROMPT, SUMS_TEXT = "N:3,7,2,11 T:30\n", "7*3=21;2,11,21\n11-2=9;21,9\n21+9=30;30"
+SUMS_PROMPT = "N:09,05,03,02 T:46\n"
+SUMS_TEXT = "09*05=45;45,03,02\n03-02=01;45,01\n45+01=46;46"
 
 
 @cache
@@ -77,28 +78,46 @@ def test_countdown_worked_by_hand():
     assert countdown.grade(SUMS_PROMPT, SUMS_TEXT) == [True] * 3
     assert countdown.is_right(SUMS_PROMPT, SUMS_TEXT)
     assert countdown.still_solvable(SUMS_PROMPT, "") == 1.0
-    assert countdown.still_solvable(SUMS_PROMPT, "7*3=21;2,11,21\n") == 1.0
-    missed = SUMS_TEXT.replace("21+9=30;30", "21-9=12;12")
+    assert countdown.still_solvable(SUMS_PROMPT, "09*05=45;45,03,02\n") == 1.0
+    missed = SUMS_TEXT.replace("45+01=46;46", "45-01=44;44")
     assert countdown.still_solvable(SUMS_PROMPT, missed) == 0.0
     assert countdown.valid_lines(SUMS_PROMPT, missed) == [True] * 3
 
 
 def test_countdown_continuations_know_what_follows_from_the_operands():
     """In a text that is no solution the operands are free, but what they give is not."""
-    wanted = continuations(SUMS_PROMPT, "7*3=21;2,11,21\n11+2=23;21,13")
-    assert "".join(c or "?" for c in wanted) == "????21;2,11,21\n?????1????????"
+    wanted = continuations(SUMS_PROMPT, "09*05=45;45,03,02\n03+02=04;45,04")
+    assert "".join(c or "?" for c in wanted) == "??????45;45,03,02\n??????05???????"
     assert continuations(SUMS_PROMPT, SUMS_TEXT) == [*SUMS_TEXT, "<eos>"]
+
+
+def test_countdown_facts_are_what_the_remaining_numbers_can_reach():
+    found = facts(SUMS_PROMPT, SUMS_TEXT.replace("45+01=46;46", "45+01=47;47"))
+    assert len(found) == 3
+    assert found[0] is not None
+    assert found[1] is not None
+    assert set(np.flatnonzero(found[1])) == {44, 45, 46}
+    assert set(np.flatnonzero(found[0])) == {39, 40, 44, 45, 46, 50}  # of 45, 3, 2
+    assert found[2] is None
+
+
+def test_countdown_results_stay_within_bounds():
+    assert countdown.moves((50, 50)) == {}
+    assert set(countdown.moves((30, 20))) == {"30+20=50;50", "30-20=10;10"}
+    assert countdown.reachable((5, 5)) == {10, 25}
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "7*3=22;2,11,22",  # a wrong result
-        "7*4=28;3,2,11,28",  # a number that is not there
-        "7*3=21;2,21",  # a number lost
-        "3-7=4;2,11,4",  # below 1
-        "7/3=2;2,11,2",  # no such operation
-        "7*3=21;11,2,21",  # numbers out of order
+        "09*05=46;46,03,02",  # a wrong result
+        "09*04=36;36,05,03,02",  # a number that is not there
+        "09+09=18;18,05,03,02",  # a number that is there once only
+        "09*05=45;45,03",  # a number lost
+        "05-09=04;04,03,02",  # below 1
+        "09/03=03;05,03,02",  # no such operation
+        "09*05=45;03,45,02",  # numbers out of order
+        "9*5=45;45,3,2",  # not of two digits
     ],
 )
 def test_countdown_rejects(line: str):

@@ -1,4 +1,4 @@
-"""What `VLLMRequests` makes of an LLM that dies, is interrupted or answers nonsense; real ones in `test_remote_vllm`."""
+"""What `VLLMRequests` makes of an LLM that dies, is interrupted or talks nonsense; real ones in `test_remote_vllm`."""
 
 from types import SimpleNamespace
 

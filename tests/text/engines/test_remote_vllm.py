@@ -1,4 +1,4 @@
-"""`Remote` on a real vLLM server, and `VLLMRequests` on a real engine core in another process, against `Transformers`."""
+"""`Remote` on a real vLLM server and `VLLMRequests` on an engine core in another process, against `Transformers`."""
 
 import os
 import signal

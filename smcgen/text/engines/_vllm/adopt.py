@@ -44,7 +44,7 @@ class Adopted:
         scheduler: Any = engine.engine_core.engine_core.scheduler
         if type(scheduler) is Scheduler:
             scheduler.__class__ = ParticleScheduler
-            scheduler.adopt()
+            ParticleScheduler.adopt(scheduler)
         processor = processor_of(weakly(draw))(self.config)
         runner = engine.model_executor.driver_worker.worker.model_runner
         if self.config.use_v2_model_runner:
