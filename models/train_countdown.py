@@ -12,7 +12,7 @@ from models._task import COUNTDOWN as TASK
 PLAN = Plan(strength=1.0, policy_steps=900, samples=24_000, policy_slips=0.0)
 REWARDS = {
     "prm": RewardPlan(
-        "countdown-prm", steps=1000, body=None, extra_layers=4, lr=1e-2, check_every=250
+        "countdown-prm", steps=2400, body=None, extra_layers=4, lr=1e-2, check_every=250
     )
 }
 

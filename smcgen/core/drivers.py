@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smcgen.core._types import PyTree
 
@@ -16,7 +17,7 @@ class Driver(Protocol):
     """Control flow."""
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
-        """`then(*operands)` if pred else `otherwise(*operands)`."""
+        """`then(*operands)` if any of `pred` is true, else `otherwise(*operands)`."""
         ...
 
     def loop(self, body: Callable, carry: Any, first: int, last: int) -> tuple[Any, PyTree]:
@@ -29,7 +30,7 @@ class TracedDriver:
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
         """Both branches are traced."""
-        return jax.lax.cond(pred, then, otherwise, *operands)
+        return jax.lax.cond(jnp.any(pred), then, otherwise, *operands)
 
     def loop(self, body: Callable, carry: Any, first: int, last: int) -> tuple[Any, PyTree]:
         """One scan."""
@@ -54,7 +55,7 @@ class HostDriver:
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
         """One branch runs."""
-        return then(*operands) if bool(pred) else otherwise(*operands)
+        return then(*operands) if np.any(np.asarray(pred)) else otherwise(*operands)
 
     def loop(self, body: Callable, carry: Any, first: int, last: int) -> tuple[Any, list]:
         """A for loop that can end early; infos stay a list."""

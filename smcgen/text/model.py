@@ -162,7 +162,7 @@ class TextModel(FeynmanKac[TextState]):
         texts = state.texts
         rows = np.flatnonzero(~texts.ended)
         limits = np.minimum(self.max_tokens, self._room[rows // texts.n]) - texts.lengths[rows]
-        randomness = StepRandomness(key.reshape(-1), texts.n)
+        randomness = StepRandomness(key, texts.n)
         new = state.engine.extend(rows, self._step, limits, randomness, last=t == self.num_steps)
         texts = _extended(texts, rows, new)
         log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()

@@ -38,5 +38,17 @@ class Sampling:
         return self.temperature == 0 or self.top_k is not None or self.top_p < 1
 
 
+def covers(proposal: Sampling, base: Sampling) -> bool:
+    """Whether every token that `base` allows can be drawn from `proposal`, whatever the logits."""
+    if not proposal.truncates or base.temperature == 0:
+        return True
+    if proposal.temperature == 0:
+        return False
+    if proposal.top_k is not None and (base.top_k is None or proposal.top_k < base.top_k):
+        return False
+    same = proposal.temperature == base.temperature  # a nucleus depends on the temperature
+    return proposal.top_p == 1 or (same and proposal.top_p >= base.top_p)
+
+
 def _is(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)

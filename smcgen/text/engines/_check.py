@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from smcgen.errors import InvalidArgument
-from smcgen.text._torch.draw import covers
 from smcgen.text.engines.base import Law
 from smcgen.text.prompts import Prompt
+from smcgen.text.sampling import covers
 
 
 def check_prompts(

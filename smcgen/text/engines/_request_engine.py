@@ -9,12 +9,11 @@ from jaxtyping import Float64
 
 from smcgen.core.cost import Meter
 from smcgen.errors import EngineError, InvalidArgument
-from smcgen.text._torch.draw import covers
 from smcgen.text.engines._completer import Completer
 from smcgen.text.engines._requests import RequestSession
 from smcgen.text.engines.base import Law
 from smcgen.text.prompts import Prompt
-from smcgen.text.sampling import Sampling
+from smcgen.text.sampling import Sampling, covers
 
 _COLDEST, _HOTTEST = 0.01, 2.0  # vLLM takes what is below for the former, and refuses what is above
 

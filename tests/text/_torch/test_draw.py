@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from smcgen.text._torch.draw import covers, draw, normalise, warp
-from smcgen.text.sampling import Sampling
+from smcgen.text._torch.draw import draw, normalise, warp
+from smcgen.text.sampling import Sampling, covers
 
 
 def _reference(logits: np.ndarray, s: Sampling) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""What `vllm_steering.py` measures: a small model on disk, plain generation, steered generation."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from benchmarks._report import seconds
+from benchmarks.text_overhead import noise
+from smcgen import smc, smc_each
+from smcgen.core.cost import Cost
+from smcgen.text import VLLM, FunctionReward, Prompt, Regex, Step, TextModel
+
+STEPS, STEP_TOKENS = 6, 20
+TOKENS = STEPS * STEP_TOKENS
+FIRST = (
+    0x20000  # code point of token 0: a token is a character, so that no text is read in two ways
+)
+SEEDS = itertools.count(1)
+GPU = torch.cuda.is_available()
+# both sides, and the server that a peer asks
+ENGINE: dict[str, Any] = {"dtype": "float32", "max_num_seqs": 256}
+ENGINE |= {"gpu_memory_utilization": 0.3} if GPU else {"block_size": 32, "enforce_eager": True}
+
+
+def write_model(folder: Path, vocab: int, ends: bool) -> Path:
+    """A Qwen2 of 4 layers, width 256, random weights, lively logits; its last token ends a text if `ends`."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocab,
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=vocab - 1 if ends else None,
+        bos_token_id=None,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    model.lm_head.weight.data.mul_(8.0)
+    model.save_pretrained(folder)
+    words = {chr(FIRST + i): i for i in range(vocab - 1)} | {"<end>": vocab - 1}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<end>"))
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    end = {"eos_token": "<end>"} if ends else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **end)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def some_prompts(count: int, length: int, vocab: int) -> list[Prompt]:
+    """Prompts of random tokens."""
+    ids = np.random.default_rng(0).integers(vocab - 1, size=(count, length)).tolist()
+    return [Prompt(tuple(i), "") for i in ids]
+
+
+def text_of(prompt: Prompt) -> str:
+    """A prompt as its characters."""
+    return "".join(chr(FIRST + i) for i in prompt.ids)
+
+
+def plain(engine: VLLM, prompts: Sequence[Prompt], n: int, seeded: bool = True) -> float:
+    """Seconds that vLLM itself takes for `n` texts on each prompt, as `LLM.generate` asks for them."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    written = 0
+
+    def work(llm: Any) -> None:
+        nonlocal written
+        for number, prompt in enumerate(p for p in prompts for _ in range(n)):
+            params = SamplingParams(
+                temperature=1.0,
+                max_tokens=TOKENS,
+                ignore_eos=True,
+                detokenize=False,
+                seed=next(SEEDS) if seeded else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            asked = {"type": "token", "prompt_token_ids": list(prompt.ids)}
+            llm.add_request(str(number), asked, params)
+        while llm.has_unfinished_requests():
+            for out in llm.step():
+                written += len(out.outputs[0].token_ids)
+
+    took = seconds(lambda: engine._core.run(work))
+    assert written == len(prompts) * n * TOKENS
+    return took
+
+
+class Steered:
+    """A way to steer. Called, it gives seconds, the reward's own apart; `cost` and `forked` are the last run's.
+
+    Args:
+        engine: the engine.
+        prompts: one or several; several run each at its own pace.
+        n: texts on each.
+        step: the step rule.
+        threshold: resample when ESS < threshold * n.
+        potential: what steers; a reward that costs nothing and disagrees about everything if None.
+        forks: whether a copy may begin with its parent's cache.
+    """
+
+    def __init__(
+        self,
+        engine: VLLM,
+        prompts: Sequence[Prompt],
+        n: int,
+        step: Any = STEP_TOKENS,
+        threshold: float = 1.0,
+        potential: Any = None,
+        forks: bool = True,
+    ):
+        steers = FunctionReward(noise, on="ids") if potential is None else potential
+        most = TOKENS // step if isinstance(step, int) else None
+        self._models = [TextModel(engine, p, steers, step, most, TOKENS) for p in prompts]
+        self._scheduler, self._forks = engine._core.scheduler, forks
+        self._n, self._threshold = n, threshold
+        self.cost, self.forked = Cost(), 0
+
+    def __call__(self) -> float:
+        options: dict[str, Any] = {"ess_threshold": self._threshold, "keep": "summary"}
+        runs: list[Any] = []
+
+        def work() -> None:
+            key = jax.random.key(next(SEEDS))
+            if len(self._models) == 1:
+                runs.append(smc(self._models[0], key, self._n, **options))
+            else:
+                runs.extend(smc_each(self._models, key, self._n, **options))
+
+        before, self._scheduler.forks = self._scheduler.forked, self._forks
+        took = seconds(work)
+        self._scheduler.forks = True
+        self.forked = self._scheduler.forked - before
+        self.cost = sum((run.cost for run in runs), Cost())
+        assert self.cost.tokens_generated == len(self._models) * self._n * TOKENS
+        # threads that score at once wait for each other: their rewards' seconds do not add up
+        return took - (self.cost.reward_seconds if len(runs) == 1 else 0.0)
+
+
+def token_level(engine: VLLM, prompts: Sequence[Prompt], n: int, **options: Any) -> Steered:
+    """A step is a token."""
+    return Steered(engine, prompts, n, 1, 0.5, **options)
+
+
+def constrained(engine: VLLM, prompts: Sequence[Prompt], n: int) -> Steered:
+    """Half of the vocabulary is allowed; texts run ahead until their weights differ too much."""
+    half = Regex(f"[{chr(FIRST)}-{chr(FIRST + engine.vocab_size // 2)}]*", incomplete="allow")
+    return Steered(engine, prompts, n, Step(ess=0.5, tokens=64), 0.5, half)
