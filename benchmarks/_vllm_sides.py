@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks._report import seconds
 from benchmarks.text_overhead import noise
@@ -30,9 +30,9 @@ ENGINE |= {"gpu_memory_utilization": 0.3} if GPU else {"block_size": 32, "enforc
 
 
 def write_model(folder: Path, vocab: int, ends: bool) -> Path:
-    """A Qwen2 of 4 layers, width 256, random weights, lively logits; its last token ends a text if `ends`."""
+    """A Llama of 4 layers, width 256, random weights, lively logits; its last token ends a text if `ends`."""
     torch.manual_seed(0)
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=vocab,
         hidden_size=256,
         intermediate_size=704,
@@ -43,7 +43,7 @@ def write_model(folder: Path, vocab: int, ends: bool) -> Path:
         eos_token_id=vocab - 1 if ends else None,
         bos_token_id=None,
     )
-    model = Qwen2ForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval()
     model.lm_head.weight.data.mul_(8.0)
     model.save_pretrained(folder)
     words = {chr(FIRST + i): i for i in range(vocab - 1)} | {"<end>": vocab - 1}
