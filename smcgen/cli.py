@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from smcgen._version import __version__
-from smcgen.cli_serve import as_typed, serve_command
+from smcgen.cli_serve import ENGINE_ARGS_HELP, ENGINE_HELP, as_typed, serve_command
 from smcgen.errors import SmcgenError
 
 app = typer.Typer(
@@ -84,6 +84,8 @@ def steer(
     ] = "number",
     seed: int = 0,
     batch: Annotated[int, typer.Option(help="Prompts steered together.", min=1)] = 16,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "transformers",
+    engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS_HELP)] = None,
     trace: Annotated[bool, typer.Option(help="Print how each step was resampled.")] = False,
 ) -> None:
     """Steer any model by any process reward; JSONL in, JSONL out, or one prompt."""
@@ -91,14 +93,14 @@ def steer(
     import jax.numpy as jnp
 
     from smcgen.core.status import Status
-    from smcgen.text.engines.transformers import Transformers
+    from smcgen.text.engines.names import load_engine
     from smcgen.text.rewards import ProcessReward
     from smcgen.text.steer import steer as run
 
     with _errors():
         rows = _prompts(prompt, input)
         options: dict[str, Any] = {
-            "model": Transformers(model),
+            "model": load_engine(engine, model, engine_args),
             "reward": ProcessReward(reward) if reward else None,
             "n_particles": n_particles,
             "strength": strength,

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+ENGINE_HELP = "transformers, vllm, or remote (the model is a server's address)."
+ENGINE_ARGS_HELP = """The engine's other arguments as JSON: '{"max_num_seqs": 512}'."""
+
 
 def serve_command(
     model: Annotated[str, typer.Argument(help="Causal language model: a path or hub name.")],
@@ -16,7 +19,8 @@ def serve_command(
         str | None,
         typer.Option(help="Default: particle-filter with a reward, sample without."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "transformers",
+    engine_args: Annotated[str | None, typer.Option(help=ENGINE_ARGS_HELP)] = None,
     answer: Annotated[
         str | None, typer.Option(help="number, boxed, line, or a regex with one group.")
     ] = None,
@@ -48,13 +52,13 @@ def serve_command(
     """An OpenAI-compatible server whose answers are steered."""
     from smcgen.serve.auth import check_exposure
     from smcgen.serve.config import Config
-    from smcgen.serve.engines import load_engine
     from smcgen.serve.server import run_server
+    from smcgen.text.engines.names import load_engine
     from smcgen.text.rewards import ProcessReward
 
     check_exposure(host, api_key)  # before a large model is loaded for nothing
     config = Config(
-        engine=load_engine(engine, model),
+        engine=load_engine(engine, model, engine_args),
         # a folder's place on this machine is not the clients' business
         model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
         reward=ProcessReward(reward) if reward else None,

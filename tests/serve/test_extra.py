@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from smcgen.errors import MissingExtra, SmcgenError, UnknownName
-from smcgen.serve import engines
+from smcgen.errors import MissingExtra
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
@@ -26,12 +25,3 @@ def test_the_command_line_does_not_need_it():
         "assert done.exit_code == 2 and 'smcgen[serve]' in done.stderr, done.stderr\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-def test_engines_are_found_by_name(monkeypatch):
-    with pytest.raises(UnknownName, match="'transformers', 'vllm'"):
-        engines.load_engine("llama.cpp", "m")
-    gone = engines.EngineKind("smcgen.text.engines.gone", "Gone")
-    monkeypatch.setitem(engines.ENGINES, "gone", gone)
-    with pytest.raises(SmcgenError, match="'gone' is not in this version"):
-        engines.load_engine("gone", "m")

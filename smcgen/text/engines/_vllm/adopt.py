@@ -1,7 +1,7 @@
 """Taking over a `vllm.LLM` that somebody else has made, if it runs in this process."""
 
 import weakref
-from typing import Any
+from typing import Any, cast
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
@@ -44,7 +44,7 @@ class Adopted:
         scheduler: Any = engine.engine_core.engine_core.scheduler
         if type(scheduler) is Scheduler:
             scheduler.__class__ = ParticleScheduler
-            ParticleScheduler.adopt(scheduler)
+            cast("ParticleScheduler", scheduler).adopt()
         processor = processor_of(weakly(draw))(self.config)
         runner = engine.model_executor.driver_worker.worker.model_runner
         if self.config.use_v2_model_runner:
