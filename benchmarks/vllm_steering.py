@@ -37,7 +37,7 @@ from benchmarks.vllm_rewards import parts
 from smcgen import smc, smc_each
 from smcgen.text import VLLM, FunctionReward, ProcessReward, Step, TextModel
 
-SECTIONS = ("one", "many", "again", "overlap", "peers")
+SECTIONS = ("one", "many", "again", "overlap", "wide", "peers")
 PROMPT = 70
 PROBLEMS = 8
 
@@ -96,9 +96,11 @@ def again_rows(report: Report, engine: VLLM, repeats: int) -> None:
                 for how, forks in {"forks": True, "prefix cache": False}.items()
             }
             ratio_rows(report, dict(sides), n * TOKENS, repeats)
+            for side in sides.values():  # with nothing in the prefix cache
+                engine._core.scheduler.reset_prefix_cache()
+                side()
             read = [side.cost.tokens_prefilled for side in sides.values()]
-            for name, tokens in zip(sides, read, strict=True):
-                report.row(f"  tokens read, {name}", str(tokens), "", "", "")
+            report.row("  tokens read", " / ".join(map(str, read)), "", "", "")
             report.aim(f"read_again_{kind}_prompt_{length}", read[0] - length, 0.0)
 
 
@@ -132,11 +134,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
-    parser.add_argument("--full", action="store_true", help="the long version, V = 151936 too")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--full", action="store_true", help="the long version, and V = 151936")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="some sections alone")
     parser.add_argument("--repeats", type=int, help="pairs that are measured")
     parser.add_argument("--peers", default=os.environ.get("SMCGEN_PEERS"), metavar="PYTHON")
     options = parser.parse_args()
+    chosen = options.only or [s for s in SECTIONS if options.full or s != "wide"]
     torch.set_num_threads(1)
     report = Report(
         f"steering on vLLM: {TOKENS} tokens a text, reward apart; ratios to the first of each group",
@@ -146,19 +149,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         small = write_model(Path(folder, "small"), 2048, ends=False)
         with VLLM(small, **ENGINE) as engine:
-            if "one" in options.only:
+            if "one" in chosen:
                 one_rows(report, engine, repeats, (16, 64, 256))
-            if "many" in options.only:
+            if "many" in chosen:
                 many_rows(report, engine, repeats)
-            if "again" in options.only:
+            if "again" in chosen:
                 again_rows(report, engine, repeats)
-            if "overlap" in options.only:
+            if "overlap" in chosen:
                 overlap_rows(report, engine, repeats)
-        if "one" in options.only and options.full:
+        if "wide" in chosen:
             wide = write_model(Path(folder, "wide"), 151_936, ends=False)
             with VLLM(wide, **ENGINE) as engine:
-                one_rows(report, engine, options.repeats or 3, (16, 64))
-        if "peers" in options.only:
+                one_rows(report, engine, options.repeats or 3, (16,))
+        if "peers" in chosen:
             model = write_model(Path(folder, "ends"), 2048, ends=True)
             peer_rows(report, model, options.peers, options.full)
     report.show(options.json)

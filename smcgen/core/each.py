@@ -42,7 +42,8 @@ def smc_each(
         key: a JAX key or a seed, or one key for each model.
         n_particles: particles in each run.
         workers: most runs at a time.
-        on_error: "raise" the first error once all other runs have ended, or "return" what there is.
+        on_error: "raise" the first error once all other runs have ended, or "return" what there is (None for
+            a run that had not begun when Ctrl-C came).
         progress: show how many runs have ended.
         callback: called with a run's number and its `Progress`, from the run's thread.
         checkpoint: a folder with a file for each run.
@@ -103,7 +104,7 @@ def smc_each(
         except KeyboardInterrupt:  # each run ends after its present step, and is kept
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-            if on_error == "return" and all(r is not None for r in results):
+            if on_error == "return":
                 return results
             message = f"interrupted; .result has the {len(models)} runs as far as they came"
             raise SMCInterrupted(message, results) from None

@@ -12,6 +12,7 @@ import random
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ class Client:
         future = asyncio.run_coroutine_threadsafe(self._all(requests), self._loop)
         try:
             return future.result()
+        except CancelledError as error:
+            raise ServerError(f"the connection to {self.url} was closed") from error
         except BaseException:
             future.cancel()  # an interrupt: the server sees closed connections, and stops
             raise
@@ -200,9 +203,13 @@ def _shut_down(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> 
 
     async def close() -> None:
         try:
+            under_way = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+            for task in under_way:  # somebody may wait for them in another thread
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             await client.aclose()
         finally:
-            loop.stop()
+            loop.call_soon(loop.stop)  # after the cancelled futures have told their threads
 
     asyncio.run_coroutine_threadsafe(close(), loop)
 

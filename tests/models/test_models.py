@@ -24,7 +24,7 @@ POLICIES = {"tape-policy": TAPE, "countdown-policy": COUNTDOWN}
 REWARDS = {  # folder: (task, a bound well below what the card reports)
     "tape-prm-good": (TAPE, 0.93),
     "tape-prm-fair": (TAPE, 0.75),
-    "countdown-prm": (COUNTDOWN, 0.78),
+    "countdown-prm": (COUNTDOWN, 0.9),
 }
 FOLDERS = [*POLICIES, *REWARDS]
 TAPE_PROMPT, TAPE_TEXT = "Q:47+86*3-19\n", "47+86=33\n33*3=99\n99-19=80\nA:80"

@@ -7,10 +7,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from smcgen.core.smc import smc
+from smcgen.text import FunctionReward, TextModel
 from smcgen.text.engines.transformers import Transformers
 from tests.text import tiny
 
@@ -71,3 +74,31 @@ def new_engine(seed: int = 0, **options: Any) -> Any:
 def twin(seed: int = 0) -> Transformers:
     """The same model on transformers."""
     return Transformers(llama(seed), tiny.tokenizer())
+
+
+TILT = FunctionReward(lambda texts: [0.6 * t.count("a") - 0.3 * t.count(".") for t in texts])
+
+
+def run(
+    engine: Any,
+    prompt: Any,
+    step: Any = 1,
+    potential: Any = TILT,
+    n=16,
+    seed=0,
+    tokens=24,
+    **options,
+):
+    fields = {k: options.pop(k) for k in ("sampling", "proposal") if k in options}
+    model = TextModel(engine, prompt, potential, step, max_tokens=tokens, **fields)
+    return smc(model, seed, n, keep="particles", **{"on_error": "return", **options})
+
+
+def assert_same(one, two, exact=False):
+    """The same texts with the same weights (to rounding, if computed on another engine)."""
+    assert one.particles.tokens(0) == two.particles.tokens(0)
+    np.testing.assert_array_equal(one.particles.ids, two.particles.ids)
+    np.testing.assert_array_equal(one.particles.finish, two.particles.finish)
+    tolerance = 0 if exact else 1e-3
+    np.testing.assert_allclose(one.log_evidence, two.log_evidence, atol=tolerance)
+    np.testing.assert_allclose(one.log_weights, two.log_weights, atol=tolerance)

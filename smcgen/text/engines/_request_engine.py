@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from smcgen.core.cost import Meter
 from smcgen.errors import EngineError, InvalidArgument
+from smcgen.text.engines._check import check_completions, check_prompts
 from smcgen.text.engines._completer import Completer
 from smcgen.text.engines._requests import RequestSession
 from smcgen.text.engines.base import Law
@@ -58,10 +59,8 @@ class RequestEngine(ABC):
                 cannot be weighted: token factors, a law whose log-probabilities the engine does not
                 report, or a proposal for a base law other than `Sampling()`.
         """
-        self._check(prompts)
-        if completions is not None and len(completions) != len(prompts) * n:
-            allowed = f"one for each of {len(prompts) * n} rows"
-            raise InvalidArgument("completions", len(completions), allowed)
+        check_prompts(prompts, None, self.max_length, self.vocab_size)
+        check_completions(completions, len(prompts) * n)
         drawn, rescore = self._drawn(law)
         self._ready()
         return RequestSession(
@@ -137,7 +136,7 @@ class RequestEngine(ABC):
             raise InvalidArgument("completions", len(completions), allowed)
         n = len(completions) // len(prompts)
         every = [p for p in prompts for _ in range(n)]
-        self._check(every, completions)
+        check_prompts(every, completions, self.max_length, self.vocab_size)
         self._ready()
         texts = [(*p.ids, *map(int, c)) for p, c in zip(every, completions, strict=True)]
         found = [np.zeros(0) for _ in texts]
@@ -150,20 +149,6 @@ class RequestEngine(ABC):
         if meter is not None:
             meter.add(tokens_prefilled=sum(len(texts[i]) for i in some))
         return found
-
-    def _check(
-        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]] | None = None
-    ) -> None:
-        for i, prompt in enumerate(prompts):
-            ids = [*prompt.ids, *(completions[i] if completions is not None else ())]
-            if len(ids) > self.max_length:
-                raise InvalidArgument(
-                    "prompt" if completions is None else "prompt and completion",
-                    f"{len(ids)} tokens: {prompt.text[:40]}",
-                    f"at most max_length={self.max_length} tokens",
-                )
-            if not ids or min(ids) < 0 or max(ids) >= self.vocab_size:
-                raise InvalidArgument("prompt", ids[:8], f"token ids in [0, {self.vocab_size})")
 
 
 def vocabulary(tokenizer: Any) -> int:

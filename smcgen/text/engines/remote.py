@@ -50,6 +50,8 @@ class Remote(RequestEngine):
         MissingExtra: without httpx.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         base_url: str,

@@ -65,9 +65,11 @@ class VLLM:
                     if value is not None:
                         raise InvalidArgument(name, value, "nothing, with an LLM that is built")
                 make: Any = adopt.Adopted(model)
+                self._core = adopt.core_of(model, make)
             else:
                 make = build.Build(model, max_length, engine_args)
-            self._core = Core(make, restarts)
+                self._core = Core(make, restarts)
+        self._own = not hasattr(model, "llm_engine")
         config = make.config.model_config
         self.tokenizer = make.tokenizer
         self.vocab_size = int(config.get_vocab_size())
@@ -76,7 +78,8 @@ class VLLM:
         self._is_eos = np.zeros(self.vocab_size, dtype=bool)
         self._is_eos[list(self.eos_ids)] = True
         self._device = make.config.device_config.device
-        self.name = f"{Path(config.model).name}@{weights_hash(self._core.model)}"
+        weights = self._core.engine.model_executor.driver_worker.get_model()
+        self.name = f"{Path(config.model).name}@{weights_hash(weights)}"
 
     def open(
         self,
@@ -110,7 +113,7 @@ class VLLM:
         prefixes costs its own tokens. A law that is not the model's own (a temperature, top-p) is
         computed token by token, since vLLM scores prompts under the model's own law alone.
         """
-        from smcgen.text.engines._vllm.score import score, score_stepwise
+        from smcgen.text.engines._vllm.score import score
 
         if not prompts or len(completions) % len(prompts):
             allowed = f"a multiple of the {len(prompts)} prompts"
@@ -118,15 +121,12 @@ class VLLM:
         n = len(completions) // len(prompts)
         each = [p for p in prompts for _ in range(n)]
         check_prompts(each, completions, self.max_length, self.vocab_size)
-        meter = meter or Meter()
-        longest = max(len(p.ids) + len(ids) for p, ids in zip(each, completions, strict=True))
-        if sampling == Sampling() and longest < self.max_length:  # vLLM wants room for a token more
-            return score(self._core, each, completions, meter)
-        return score_stepwise(self._core, each, completions, sampling, meter)
+        return score(self._core, each, completions, sampling, self.max_length, meter or Meter())
 
     def close(self) -> None:
-        """Shut the engine down and free its memory."""
-        self._core.close()
+        """Shut the engine down and free its memory; an LLM that somebody else has made stays as it is."""
+        if self._own:
+            self._core.close()
 
     def __enter__(self) -> "VLLM":
         return self

@@ -398,3 +398,30 @@ def test_the_key_is_sent_and_never_shown(server, quick, caplog, monkeypatch):
     remote(server)
     Client(server.url).post("/v1/completions", [server.asked[0]])
     assert server.keys[-1] == "Bearer from-the-environment"
+
+
+def test_closing_ends_what_is_under_way():
+    import socket
+    import threading
+
+    from smcgen.text._http import Client, ServerError
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=100, retries=0)
+        errors = []
+
+        def ask():
+            try:
+                client.get("/v1/models")
+            except ServerError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        connection = silent.accept()[0]
+        with connection:
+            connection.recv(1)
+            client.close()
+            thread.join(30)
+        assert not thread.is_alive()
+    assert "closed" in errors[0]

@@ -6,33 +6,16 @@ import numpy as np
 import pytest
 
 import smcgen
-from smcgen.core.cost import Meter
 from smcgen.core.smc import smc
-from smcgen.errors import EngineError, InvalidArgument
-from smcgen.text import FunctionReward, Regex, Sampling, Step, TextModel
-from smcgen.text.engines.base import Engine, Law
+from smcgen.errors import EngineError
+from smcgen.text import Regex, Sampling, Step, TextModel
+from smcgen.text.engines.base import Engine
 from smcgen.text.prompts import encode
 from tests.laws import assert_law
 from tests.text import vllm_tiny
+from tests.text.vllm_tiny import TILT, assert_same, run
 
 pytestmark = [vllm_tiny.needs_vllm, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-TILT = FunctionReward(lambda texts: [0.6 * t.count("a") - 0.3 * t.count(".") for t in texts])
-
-
-def run(engine, prompt, step=1, potential=TILT, n=16, seed=0, tokens=24, **options):
-    fields = {k: options.pop(k) for k in ("sampling", "proposal") if k in options}
-    model = TextModel(engine, prompt, potential, step, max_tokens=tokens, **fields)
-    return smc(model, seed, n, keep="particles", **{"on_error": "return", **options})
-
-
-def assert_same(one, two, exact=False):
-    """The same texts with the same weights (to rounding, if computed on another engine)."""
-    assert one.particles.tokens(0) == two.particles.tokens(0)
-    np.testing.assert_array_equal(one.particles.ids, two.particles.ids)
-    np.testing.assert_array_equal(one.particles.finish, two.particles.finish)
-    tolerance = 0 if exact else 1e-3
-    np.testing.assert_allclose(one.log_evidence, two.log_evidence, atol=tolerance)
-    np.testing.assert_allclose(one.log_weights, two.log_weights, atol=tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -197,90 +180,3 @@ def test_problems_in_threads_do_not_mix(engine):
         thread.join()
     for one, two in zip(results, together, strict=True):
         assert_same(one, two)
-
-
-def fail_once(engine, error, at):
-    """The engine's step raises `error` the `at`-th time it is called."""
-    port, calls = engine._core._port, []
-
-    def step(real=port.step):
-        calls.append(1)
-        if len(calls) == at:
-            raise error
-        return real()
-
-    port.step = step
-
-
-@pytest.mark.parametrize("step", [1, "\n"])
-def test_an_engine_that_dies_is_built_again(step):
-    kw = {"step": step, "potential": Regex(r"([ab]+[.\n])*") * TILT, "n": 24}
-    with vllm_tiny.new_engine(restarts=1) as mortal:
-        fail_once(mortal, RuntimeError("out of luck"), at=7)
-        with pytest.warns(RuntimeWarning, match="built"):
-            result = run(mortal, "ab", **kw)
-        assert_same(result, run(vllm_tiny.twin(), "ab", **kw))
-
-
-def test_an_engine_that_dies_for_good_says_so_and_loses_nothing():
-    with vllm_tiny.new_engine() as mortal:
-        fail_once(mortal, RuntimeError("out of luck"), at=9)
-        with pytest.raises(EngineError, match="out of luck") as caught:
-            run(mortal, "ab", step=2)
-        so_far = caught.value.result
-        assert so_far.num_steps == 3 or so_far.num_steps == 4
-        assert so_far.particles.lengths.min() > 0
-        with pytest.raises(EngineError, match="make a new one"):
-            run(mortal, "ab")
-
-
-def test_ctrl_c_in_the_middle_of_a_step(engine):
-    fail_once(engine, KeyboardInterrupt(), at=5)
-    interrupted = run(engine, "ab", step=2)
-    assert 0 < interrupted.num_steps < 5
-    assert_same(run(engine, "ab", step=2), run(vllm_tiny.twin(), "ab", step=2))
-
-
-def test_a_function_of_the_users_that_raises_leaves_the_engine_well(engine):
-    def bad(text):
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        run(engine, "ab", step=bad)
-    assert not engine._core.scheduler.requests
-    assert_same(run(engine, "ab"), run(vllm_tiny.twin(), "ab"))
-
-
-def test_a_checkpointed_run_goes_on(engine, tmp_path):
-    whole = run(engine, "ab", step=2)
-
-    def stop(progress):
-        if progress.t == 3:
-            raise KeyError("stop")
-
-    with pytest.raises(KeyError):
-        run(engine, "ab", step=2, callback=stop, checkpoint=tmp_path / "run")
-    assert_same(run(engine, "ab", step=2, checkpoint=tmp_path / "run"), whole)
-
-
-def test_bad_arguments(unchecked):
-    for options, named in [
-        ({"max_num_seqs": 0}, "max_num_seqs"),
-        ({"scheduler_cls": object}, "scheduler_cls"),
-        ({"no_such_argument": 1}, "no_such_argument"),
-        ({"max_length": 100_000}, "100000|max_model_len"),
-    ]:
-        with pytest.raises(InvalidArgument, match=named):
-            vllm_tiny.new_engine(**options)
-    from smcgen.text.engines.vllm import VLLM
-
-    with pytest.raises(InvalidArgument, match="model"):
-        VLLM("no/such/folder/at/all")
-
-
-def test_prompts_that_do_not_fit(engine):
-    with pytest.raises(InvalidArgument, match="max_length"):
-        engine.open([encode(engine.tokenizer, "a" * 129)], 1, Law(), Meter())
-    full = run(engine, "a" * 126, n=4)
-    assert full.particles.lengths.max() <= 2
-    assert_same(full, run(vllm_tiny.twin(), "a" * 126, n=4))

@@ -3,16 +3,20 @@
 import weakref
 from typing import Any, cast
 
+import torch
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from smcgen.errors import EngineError, InvalidArgument
+from smcgen.text.engines._vllm.core import Core
 from smcgen.text.engines._vllm.processor import processor_of
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
 from smcgen.text.engines._vllm_shared import share
 
 
 class Adopted:
-    """What `Build` is, for an engine that is there already. Its owner may go on using it.
+    """What `Build` is, for an engine that is there already.
+
+    Its owner may go on using it, but not while particles are written: both take all outputs of a step.
 
     Raises:
         InvalidArgument: an LLM whose engine core is in another process, or schedules ahead.
@@ -53,14 +57,26 @@ class Adopted:
             runner.input_batch.logitsprocs.non_argmax_invariant.append(processor)
         return engine
 
+    def shut(self, engine: Any) -> None:
+        """It is not ours to end."""
+
+
+def core_of(llm: Any, make: Adopted) -> Core:
+    """The one `Core` of an LLM: it lives as long as the LLM, with its processor and its scheduler."""
+    if getattr(llm, "smcgen_core", None) is None:
+        llm.smcgen_core = Core(make, restarts=0)
+    return llm.smcgen_core
+
 
 def weakly(draw: Any) -> Any:
-    """`draw` while it is there: vLLM never forgets a processor class."""
+    """`draw` while it is there (vLLM never forgets a processor class), else nothing is drawn."""
     asked = weakref.ref(draw)
 
-    def call(*args: Any) -> Any:
+    def call(logits: torch.Tensor, *args: Any) -> Any:
         found = asked()
-        assert found is not None
-        return found(*args)
+        if found is None:
+            nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
+            return nothing, nothing
+        return found(logits, *args)
 
     return call

@@ -24,6 +24,7 @@ _OURS = {
     "async_scheduling": False,  # a step of the engine is a step of the particles
     "distributed_executor_backend": "uni",  # the processor shares memory with the driver
     "disable_log_stats": True,
+    "enable_prefix_caching": True,  # what a copy falls back to
     "use_tqdm_on_load": False,
     "generation_config": "vllm",  # no sampling defaults of the checkpoint's: laws are ours
 }
@@ -41,6 +42,13 @@ class Build:
             if name in _OURS or name in ("logits_processors", "max_model_len"):
                 allowed = "no such argument" if name in _OURS else "max_length, or nothing"
                 raise InvalidArgument(name, engine_args[name], allowed)
+        for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+            if engine_args.get(name, 1) != 1:
+                allowed = "1 in this process; VLLMRequests(lambda: vllm.LLM(...)) takes any"
+                raise InvalidArgument(name, engine_args[name], allowed)
+        if engine_args.get("speculative_config") is not None:
+            got = engine_args["speculative_config"]
+            raise InvalidArgument("speculative_config", got, "None: tokens are drawn one by one")
         self._source = source_of("model", model)
         hub = {k: engine_args[k] for k in ("trust_remote_code", "revision") if k in engine_args}
         load_config(self._source, **hub)  # so that a missing model is an error of ours
@@ -61,6 +69,10 @@ class Build:
                 return LLMEngine.from_vllm_config(config, UsageContext.LLM_CLASS, None, True)
         except (ValueError, RuntimeError, MemoryError) as error:
             raise EngineError(f"vLLM cannot start on {self._source}: {error}") from error
+
+    def shut(self, engine: Any) -> None:
+        """End an engine."""
+        engine.engine_core.shutdown()
 
     def _configured(self) -> Any:
         try:

@@ -15,26 +15,31 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from smcgen.errors import EngineError
 from smcgen.text.engines._vllm.drawing import Drawing
 from smcgen.text.engines._vllm.port import Port, name_of, number_of
 from smcgen.text.engines._vllm.processor import HANDLE
-from smcgen.text.engines._vllm.scheduler import FORK, ParticleScheduler
+from smcgen.text.engines._vllm.scheduler import FORK, SCORE, ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
+
+_STARVED = (
+    "out of KV memory: not even one text fits; raise kv_cache_memory_bytes (or gpu_memory_utilization), "
+    "or lower max_length"
+)
 
 
 class Core:
     """An engine in this process, and the particles that live in it.
 
     Args:
-        build: makes an `LLMEngine` with a `ParticleScheduler` and a processor that asks its argument.
+        build: a `Build` or `Adopted`: makes an `LLMEngine` with a `ParticleScheduler` and a processor
+            that asks its argument, and shuts one down.
         restarts: how often an engine that dies is built again.
     """
 
-    def __init__(self, build: Callable[[Any], Any], restarts: int):
+    def __init__(self, build: Any, restarts: int):
         self._build, self.restarts = build, restarts
         self._condition = threading.Condition()
         self._pumping = False
@@ -52,15 +57,7 @@ class Core:
 
     @property
     def scheduler(self) -> ParticleScheduler:
-        """The engine's."""
         return self.engine.engine_core.engine_core.scheduler
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """The model, as vLLM runs it."""
-        return self.engine.model_executor.driver_worker.get_model()
-
-    # ---- what populations ask for -----------------------------------------------------------------
 
     def number(self, writer: Writer, row: int) -> int:
         """A number for the request that this row will have."""
@@ -112,34 +109,15 @@ class Core:
         if failure is not None:
             raise failure
 
-    def run(self, action: Callable[[Any], Any]) -> Any:
-        """`action(engine)`, alone with the engine; the particles stand still meanwhile."""
-        with self._condition:
-            self._alive()
-            while self._pumping:
-                self._condition.wait()
-            self._pumping = True
-            held = [i for i, r in self.scheduler.requests.items() if r in self.scheduler.running]
-        try:
-            self.scheduler.pause(held)
-            return action(self.engine)
-        finally:
-            self.scheduler.resume(held)
-            with self._condition:
-                self._pumping = False
-                self._condition.notify_all()
-
     def close(self) -> None:
-        """Shut the engine down."""
+        """Shut the engine down; who still writes is told."""
         with self._condition:
             while self._pumping:
                 self._condition.wait()
             if self.dead is None:
-                self.dead = EngineError("it was closed")
-                self.engine.engine_core.shutdown()
+                self._end(EngineError("it was closed"))
+                self._build.shut(self.engine)
             self.engine = None
-
-    # ---- the engine's turn ------------------------------------------------------------------------
 
     def _alive(self) -> None:
         if self.dead is not None:
@@ -147,12 +125,15 @@ class Core:
             raise EngineError(why) from self.dead
 
     def _drain(self) -> None:
-        if self._suspect:
-            self._suspect = False
-            self._again(rebuild=False)
-        inbox, self._inbox = self._inbox, []
-        for action in inbox:
-            action()
+        """Do what waits for the engine to stand still."""
+        try:
+            if self._suspect:
+                self._suspect = False
+                self._again(rebuild=False)
+            while self._inbox and self.dead is None:
+                self._inbox.pop(0)()
+        except Exception as error:
+            self._died(error)
 
     def _pump(self, writer: Any) -> None:
         """Step the engine until `writer` has what it asked for. The lock is held outside of steps."""
@@ -172,38 +153,46 @@ class Core:
             self._condition.notify_all()
 
     def _turn(self) -> None:
-        """One step of the engine, for all writers."""
+        """One step of the engine, for all writers. Whatever goes wrong, texts are as they were told to be."""
         try:
-            outputs = list(self._port.step())
+            self._step()
         except Exception as error:
             self._died(error)
-            return
-        except BaseException:
+        except BaseException:  # Ctrl-C: some writers may not have been told of their tokens
             self._suspect = True
             raise
+
+    def _step(self) -> None:
+        outputs = list(self._port.step())
         advanced: dict[Any, list[int]] = defaultdict(list)
-        for name, got_token, finished in outputs:
-            number = number_of(name)
+        for out in outputs:
+            number = number_of(out.name)
             writer, row = self._where.get(number, (None, 0))
-            if finished:
+            if out.finished:
                 self._there.discard(number)
-            if writer is not None and got_token:
+            if writer is not None and out.got_token:
+                if out.prompt_logs is not None:
+                    writer.scored(row, out.prompt_logs)
                 advanced[writer].append(row)
         for name, tokens in self.scheduler.take_prefilled().items():
-            if (number := number_of(name)) in self._where:
-                self._where[number][0].read(tokens)
+            writer, _ = self._where.get(number_of(name), (None, 0))
+            if writer is not None:
+                writer.read(tokens)
         while self._drawing.broken:
             self._fail(*self._drawing.broken.popitem())
-        for writer, rows in advanced.items():
-            if writer in self._open:
-                self._advance(writer, np.array(rows))
+        for writer in [w for w in advanced if w in self._open]:
+            self._advance(writer, np.array(advanced[writer]))
+        if self._open and not self._inbox and not self.scheduler.requests:
+            raise EngineError("texts are to be written, and the engine has none of them")
         if self.scheduler.idle > 2:
-            error = EngineError(
-                "out of KV memory: not even one text fits; raise kv_cache_memory_bytes (or "
-                "gpu_memory_utilization), or lower max_length"
-            )
-            for writer in list(self._open):
-                self._fail(writer, error)
+            self._starved()
+
+    def _starved(self) -> None:
+        """No text finds room, though all that pause have given theirs: the first in line cannot be."""
+        error = EngineError(_STARVED)
+        writer, _ = self._where.get(number_of(self.scheduler.first_waiting()), (None, 0))
+        for one in [writer] if writer in self._open else list(self._open):
+            self._fail(one, error)
 
     def _advance(self, writer: Any, rows: Int[np.ndarray, " m"]) -> None:
         try:
@@ -211,10 +200,10 @@ class Core:
         except Exception as error:  # a factor's or a user's function
             self._fail(writer, error)
             return
-        names = lambda rows: [name_of(r) for i in rows if (r := writer.requests[i]) in self._there]
-        self.scheduler.pause(names(pause))
-        self.scheduler.resume(names(go_on))
-        if not len(writer.active):
+        there = [r for i in pause if (r := writer.requests[i]) in self._there]
+        self.scheduler.pause(map(name_of, there))
+        self._start(writer, go_on)
+        if not writer.busy:
             self._closed(writer)
 
     def _closed(self, writer: Any) -> None:
@@ -224,11 +213,14 @@ class Core:
             self._condition.notify_all()
 
     def _fail(self, writer: Any, error: BaseException) -> None:
-        self._abort(writer.requests)
-        self._failures[writer] = error
-        self._closed(writer)
+        if writer in self._open:  # else nobody waits to be told
+            self._abort(writer.requests)
+            self._failures[writer] = error
+            self._closed(writer)
 
     def _died(self, error: Exception) -> None:
+        if self.dead is not None:
+            return
         if self.restarts > 0:
             self.restarts -= 1
             warnings.warn(
@@ -237,20 +229,27 @@ class Core:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            self._again(rebuild=True)
-            return
+            try:
+                return self._again(rebuild=True)
+            except Exception as another:
+                error = another
+        self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """Nothing can be written any more."""
         self.dead = error
         for writer in list(self._open):
-            failure = EngineError(f"the engine died: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self._failures[writer] = failure
+            self._failures[writer] = EngineError(
+                f"the engine died: {type(error).__name__}: {error}"
+            )
+            self._failures[writer].__cause__ = error
             self._closed(writer)
 
     def _again(self, rebuild: bool) -> None:
         """Start what is being written anew, from the texts as they are."""
         if rebuild:
             with suppress(Exception):
-                self.engine.engine_core.shutdown()
+                self._build.shut(self.engine)
             self.engine = None
             gc.collect()
             self.engine = self._build(self._drawing)
@@ -258,6 +257,11 @@ class Core:
             self._there.clear()
         else:
             self._abort(list(self._there))
+            # blocks are named when they are scheduled: some may never have been computed
+            if not self.engine.reset_prefix_cache():
+                raise EngineError(
+                    "interrupted in the middle of a step, with requests of others in it"
+                )
         for writer in list(self._open):
             self._start(writer, writer.active)
 
@@ -278,10 +282,14 @@ class Core:
         number = writer.requests[row]
         if number is None:
             number = writer.requests[row] = self.number(writer, row)
-        extra: dict[str, Any] = {HANDLE: number}
-        if writer.parents[row] in self._there:
-            extra[FORK] = name_of(writer.parents[row])
-        self._port.add(name_of(number), writer.text(row), extra)
+        if writer.scores is None:
+            extra: dict[str, Any] = {HANDLE: number}
+            if writer.parents[row] in self._there:
+                extra[FORK] = name_of(writer.parents[row])
+            self._port.add(name_of(number), writer.text(row), extra)
+        else:
+            extra = {SCORE: writer.scores(row) - 1}
+            self._port.add(name_of(number), writer.text(row), extra, score=True)
         self._there.add(number)
         writer.parents[row] = None
 

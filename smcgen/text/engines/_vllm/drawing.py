@@ -48,11 +48,21 @@ class Drawing:
                 continue
             law = (writer.law.base, writer.law.proposal, bool(phi), given is None)
             together[law].append((writer, at, rows, values, phi))
-        found = [self._draw(logits, law, parts) for law, parts in together.items()]
+        found = [f for law, parts in together.items() for f in self._each(logits, law, parts)]
         if not found:
             nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
             return nothing, nothing
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+    def _each(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> list[tuple[Any, Any]]:
+        """All at once; if that cannot be, one by one, to find out whose fault it is."""
+        try:
+            return [self._draw(logits, law, parts)]
+        except Exception as error:
+            if len(parts) == 1:
+                self.broken[parts[0][0]] = error
+                return []
+        return [f for part in parts for f in self._each(logits, law, [part])]
 
     def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
         base, proposal, has_factors, drawn = law

@@ -7,10 +7,22 @@ thousands of requests. What is asked of the core is what its own in-process clie
 import copy
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
+
+
+class Output(NamedTuple):
+    """What a step of the engine did for a request.
+
+    `prompt_logs` are log-probabilities of the prompt's tokens from the second on, if they were asked for.
+    """
+
+    name: str
+    got_token: bool
+    finished: bool
+    prompt_logs: Any
 
 
 class Port:
@@ -21,12 +33,17 @@ class Port:
         self._longest = engine.model_config.max_model_len
         # writes until it is stopped, and takes the token whose logit is greatest
         self._params = SamplingParams(temperature=0.0, ignore_eos=True, detokenize=False)
+        self._scores = SamplingParams(
+            temperature=0.0, prompt_logprobs=0, skip_reading_prefix_cache=False, detokenize=False
+        )
 
-    def add(self, request_id: str, tokens: list[int], extra: dict[str, Any]) -> None:
-        """A request that goes on from `tokens`."""
-        params = copy.copy(self._params)
+    def add(
+        self, request_id: str, tokens: list[int], extra: dict[str, Any], score: bool = False
+    ) -> None:
+        """A request that goes on from `tokens`, or that scores them."""
+        params = copy.copy(self._scores if score else self._params)
         params.extra_args = extra
-        params.max_tokens = self._longest - len(tokens)
+        params.max_tokens = 1 if score else self._longest - len(tokens)
         self._client.add_request(
             EngineCoreRequest(
                 request_id=request_id,
@@ -46,10 +63,13 @@ class Port:
         """End these requests."""
         self._client.abort_requests(list(request_ids))
 
-    def step(self) -> Iterable[tuple[str, bool, bool]]:
-        """One step of the engine: (request, whether it got a token, whether it is finished)."""
+    def step(self) -> Iterable[Output]:
+        """One step of the engine."""
         for out in self._client.get_output().outputs:
-            yield out.request_id, bool(out.new_token_ids), out.finish_reason is not None
+            told = out.new_prompt_logprobs_tensors
+            logs = None if told is None else told.logprobs[:, 0].double().cpu().numpy()
+            finished = out.finish_reason is not None
+            yield Output(out.request_id, bool(out.new_token_ids), finished, logs)
 
 
 def name_of(number: int) -> str:
@@ -60,4 +80,4 @@ def name_of(number: int) -> str:
 def number_of(name: str) -> int:
     """The number in a name; -1 for a request that is not a particle's."""
     kind, _, number = name.partition("-")
-    return int(number) if kind == "particle" else -1
+    return int(number) if kind == "particle" and number.isdigit() else -1

@@ -34,7 +34,8 @@ class ParticleScheduler(Scheduler):
         self.prefilled: dict[str, int] = {}
         groups = self.kv_cache_config.kv_cache_groups
         # blocks of one group of full attention are all that a text is
-        self.forks = len(groups) == 1 and isinstance(groups[0].kv_cache_spec, FullAttentionSpec)
+        plain = len(groups) == 1 and isinstance(groups[0].kv_cache_spec, FullAttentionSpec)
+        self.forks = plain and self.kv_cache_manager.enable_caching
         self.forked = self.missed = 0
         self.idle = 0  # schedules in a row that found no room for anything
 
@@ -114,6 +115,11 @@ class ParticleScheduler(Scheduler):
                 self.prefilled[request_id] = self.prefilled.get(request_id, 0) + late
         return out
 
+    def first_waiting(self) -> str:
+        """The request that is next to run."""
+        queue = [*self._resuming, *self.waiting, *self.running]
+        return queue[0].request_id if queue else ""
+
     def take_prefilled(self) -> dict[str, int]:
         """Tokens computed since the last call that were not the latest of their text, by request."""
         taken, self.prefilled = self.prefilled, {}
@@ -144,7 +150,8 @@ class ParticleScheduler(Scheduler):
         return super().get_num_unfinished_requests() + extra
 
     def _get_local_prefix_cache_hit(self, request: Request) -> Any:
-        found = self._of_parent(request)
+        # a text that was preempted has more in the prefix cache than its parent has of it
+        found = None if request.num_output_tokens else self._of_parent(request)
         if found is not None:
             return found
         blocks, hit, boundary, diverged = super()._get_local_prefix_cache_hit(request)

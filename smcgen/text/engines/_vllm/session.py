@@ -50,7 +50,7 @@ class VLLMSession:
         self._at = np.zeros(rows, dtype=np.int64)  # place of a row in the step being written
         self._randomness: StepRandomness | None = None
         self._lockstep = False
-        self._ahead: list[int] = []  # rows that wait for the others, in lockstep
+        self._ahead: set[int] = set()  # rows that wait for the others, in lockstep
 
     # ---- Session -------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class VLLMSession:
                 self._core.write(self, active.tolist())
         finally:
             self._writing = self._randomness = None
-            self._ahead = []
+            self._ahead = set()
         for at, row in enumerate(rows.tolist()):
             self._texts[row] += writing.tokens(at)
         self._room[rows] -= writing.lengths
@@ -145,7 +145,20 @@ class VLLMSession:
 
     @property
     def active(self) -> Sequence[int]:
-        """Rows that still write."""
+        """Rows that write now."""
+        return [row for row in self._left() if row not in self._ahead]
+
+    @property
+    def busy(self) -> bool:
+        """Whether some row has not ended its step."""
+        return bool(self._left())
+
+    scores = None
+
+    def scored(self, row: int, logs: Float64[np.ndarray, " tokens"]) -> None:
+        """Nothing is scored."""
+
+    def _left(self) -> list[int]:
         return [] if self._writing is None else self._writing.rows[self._writing.active].tolist()
 
     def text(self, row: int) -> list[int]:
@@ -181,17 +194,14 @@ class VLLMSession:
         if not self._lockstep:
             return rows[ended].tolist(), []
         # the step ends for all rows of a problem at once: nobody may be ahead when that is decided
-        waiting = [*self._ahead, *rows[~ended].tolist()]
-        if set(waiting) != set(self.active):
-            self._ahead = waiting
+        self._ahead |= set(rows[~ended].tolist())
+        if self._ahead != set(self._left()):
             return rows.tolist(), []
         due = writing.due()
         writing.end(due)
-        over = set(writing.rows[due].tolist())
-        go_on = [row for row in self._ahead if row not in over]
-        mine = rows.tolist()
-        self._ahead = []
-        return [r for r, e in zip(mine, ended.tolist(), strict=True) if e or r in over], go_on
+        mine, ahead, self._ahead = set(rows.tolist()), self._ahead, set()
+        over = set(writing.rows[due].tolist()) | set(rows[ended].tolist())
+        return sorted(mine & over), sorted(ahead - mine - over)
 
     def read(self, tokens: int) -> None:
         """Count tokens that were computed but not written."""

@@ -1,6 +1,6 @@
 """A population that writes, as the core sees it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,21 @@ class Writer(Protocol):
 
     @property
     def active(self) -> Sequence[int]:
-        """Rows that still write."""
+        """Rows that write now; those that wait for others of their population are not among them."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether some row has not ended its step."""
+        ...
+
+    @property
+    def scores(self) -> Callable[[int], int] | None:
+        """For a population whose texts are scored, not written: where a row's scored tokens begin."""
+        ...
+
+    def scored(self, row: int, logs: Float64[np.ndarray, " tokens"]) -> None:
+        """Log-probabilities of a row's text from its second token; right from where `scores` says."""
         ...
 
     def text(self, row: int) -> list[int]:
