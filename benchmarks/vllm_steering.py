@@ -85,10 +85,10 @@ def many_rows(report: Report, engine: VLLM, repeats: int) -> None:
     report.aim(f"step_level_{PROBLEMS}_problems", found[1], 1.15)
 
 
-def again_rows(report: Report, engine: VLLM, repeats: int) -> None:
+def again_rows(report: Report, engine: VLLM, repeats: int, lengths: Sequence[int]) -> None:
     """Copies that begin with their parents' cache, against copies through the prefix cache."""
     n = 64
-    for length in (PROMPT, 1024):
+    for length in lengths:
         prompt = some_prompts(1, length, engine.vocab_size)
         for kind, make in {"step": Steered, "token": token_level}.items():
             sides = {
@@ -150,11 +150,11 @@ def main() -> None:
         small = write_model(Path(folder, "small"), 2048, ends=False)
         with VLLM(small, **ENGINE) as engine:
             if "one" in chosen:
-                one_rows(report, engine, repeats, (16, 64, 256))
+                one_rows(report, engine, repeats, (16, 64, 256) if options.full else (16, 64))
             if "many" in chosen:
                 many_rows(report, engine, repeats)
             if "again" in chosen:
-                again_rows(report, engine, repeats)
+                again_rows(report, engine, repeats, (PROMPT, 1024) if options.full else (PROMPT,))
             if "overlap" in chosen:
                 overlap_rows(report, engine, repeats)
         if "wide" in chosen:

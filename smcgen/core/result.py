@@ -127,15 +127,25 @@ class SMCResult:
         return jnp.concatenate([earlier, final[None]])
 
     def trajectories(self) -> PyTree:
-        """Paths `x_{0:T}` of the final particles, time leading; needs `keep="particles"`."""
+        """Paths `x_{0:T}` of the final particles, time leading; needs `keep="particles"`.
+
+        Records whose shape changes with time, as those of texts do, come as a list over time.
+        """
         if self.history is None:
             raise InvalidArgument("keep", "ancestors", "'particles' to have trajectories")
         lineage = self.ancestry()
         problems = jnp.indices((*lineage.shape[:-1], 1))[: lineage.ndim - 1]
         index = (*problems, lineage)  # (time, *p, n) each, broadcasting
         if isinstance(self.history, list):
-            index = tuple(np.asarray(i) for i in index)
-            return jax.tree.map(lambda *x: np.stack(x)[index], *self.history)
+            shape = self.log_weights.shape
+            places = tuple(np.asarray(i)[0] for i in index[1:-1])
+            paths = [
+                jax.tree.map(lambda x, a=a: _grid(x, shape)[(*places, np.asarray(a))], x)
+                for x, a in zip(self.history, lineage, strict=True)
+            ]
+            if len({tuple(map(np.shape, jax.tree.leaves(x))) for x in paths}) > 1:
+                return paths
+            return jax.tree.map(lambda *x: np.stack(x), *paths)
         return jax.tree.map(lambda x: jnp.asarray(x)[index], self.history)
 
     @property
@@ -204,6 +214,14 @@ class SMCResult:
         from smcgen.diagnostics.arviz import to_inference_data
 
         return to_inference_data(self, **options)
+
+
+def _grid(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """(problems * n, ...) as (problems, n, ...)."""
+    values = np.asarray(values)
+    if values.shape[: len(shape)] == shape:
+        return values
+    return values.reshape(*shape, *values.shape[1:])
 
 
 def _per_particle(values: Any, shape: tuple[int, ...]) -> Array:

@@ -38,3 +38,15 @@ def test_what_is_not_one_value_per_particle_is_refused(run):
         run.expectation(lambda texts: np.zeros(5))
     with pytest.raises(InvalidArgument, match="fn='Texts'"):
         run.expectation()
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a", "b.", "ab"]], ids=["one prompt", "three"])
+def test_trajectories_are_the_texts_step_by_step(prompt):
+    reward = FunctionReward(lambda texts: [0.9 * t.count("a") for t in texts])
+    model = TextModel(ToyEngine(max_tokens=4), prompt, reward, 1, max_tokens=4)
+    run = smc(model, 0, 6, keep="particles", ess_threshold=1.0)
+    paths = run.trajectories()
+    for row in range(len(run.particles)):
+        at = row if isinstance(prompt, str) else divmod(row, 6)
+        written = [int(i) for record in paths for i in np.ravel(record.tokens[at]) if i >= 0]
+        assert written == run.particles.tokens(row)
