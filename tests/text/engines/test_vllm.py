@@ -33,6 +33,7 @@ def test_is_an_engine(engine):
 CASES = {
     "a line": {"step": "\n"},
     "a delimiter over tokens": {"step": "ab"},
+    "the same end twice": {"step": Step(delimiters=("\n", "a\n", "\n"), tokens=7)},
     "three tokens": {"step": 3},
     "a token": {"step": 1},
     "a function of the text": {"step": lambda text: text.endswith("a")},

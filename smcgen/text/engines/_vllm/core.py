@@ -230,10 +230,11 @@ class Core:
                 stacklevel=2,
             )
             try:
-                return self._again(rebuild=True)
+                self._again(rebuild=True)
             except Exception as another:
-                error = another
-        self._end(error)
+                self._end(another)
+        else:
+            self._end(error)
 
     def _end(self, error: Exception) -> None:
         """Nothing can be written any more."""
