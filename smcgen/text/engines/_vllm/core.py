@@ -219,9 +219,7 @@ class Core:
             self._closed(writer)
 
     def _died(self, error: Exception) -> None:
-        if self.dead is not None:
-            return
-        if self.restarts > 0:
+        if self.dead is None and self.restarts > 0:
             self.restarts -= 1
             warnings.warn(
                 f"the engine died ({type(error).__name__}: {error}); it is built again and the "
@@ -233,7 +231,7 @@ class Core:
                 self._again(rebuild=True)
             except Exception as another:
                 self._end(another)
-        else:
+        elif self.dead is None:
             self._end(error)
 
     def _end(self, error: Exception) -> None:
