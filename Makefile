@@ -39,7 +39,7 @@ test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the whole test suite (PYTEST_
 test-fast: PYTEST_ARGS += -m "not slow"
 test-fast: test ## the suite without its slow tests
 
-lint: $(VENV)/.stamp-dev ## ruff (rules and format) and pyright
+lint: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## ruff (rules and format) and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python

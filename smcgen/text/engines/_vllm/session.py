@@ -119,7 +119,10 @@ class VLLMSession:
                 self.requests[row] = request
                 self._core.move(request, self, row)
         self._core.abort(r for a, r in enumerate(old) if r is not None and a not in heirs)
-        self._texts = [list(self._texts[a]) for a in ancestors.tolist()]
+        texts = self._texts
+        self._texts = [
+            texts[a] if a == i else [*texts[a]] for i, a in enumerate(ancestors.tolist())
+        ]
         self._room = self._room[ancestors]
         for factor in self.factors:
             factor.take(ancestors)
