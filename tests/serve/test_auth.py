@@ -120,7 +120,7 @@ def test_the_command_refuses_in_one_line():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--engine", "llama.cpp"], "expected one of 'transformers', 'vllm'"),
+        (["--engine", "llama.cpp"], "expected one of 'remote', 'transformers', 'vllm'"),
         (["--strategy", "beam"], "strategy='beam'"),
         (["--strategy", "best-of-n"], "without --reward"),
         (["--max-particles", "3"], "at most max_particles=3"),

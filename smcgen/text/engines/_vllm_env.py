@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from smcgen.errors import MissingExtra
 
@@ -20,6 +21,7 @@ def in_process() -> Iterator[None]:
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtra("a vLLM engine", "vllm", "vllm")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when vLLM is first imported
+    _tolerate_numba()
     before = os.environ.get(_NAME)
     os.environ[_NAME] = "0"
     try:
@@ -29,3 +31,17 @@ def in_process() -> Iterator[None]:
             del os.environ[_NAME]
         else:
             os.environ[_NAME] = before
+
+
+def _tolerate_numba() -> None:
+    """vLLM looks through the attributes of every module there is, and trips over one of llvmlite's.
+
+    That object (numba loads it, so ArviZ may) answers `vars` with something that is not a dictionary.
+    """
+    from vllm.triton_utils import dispatcher
+
+    def of(value: Any) -> dict[str, Any]:
+        found = vars(value)
+        return found if isinstance(found, dict) else {}
+
+    dispatcher.vars = of  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,6 +1,8 @@
 """The vLLM engine when something goes wrong: it dies, is interrupted, closed, scored, asked for nonsense."""
 
 import gc
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -228,3 +230,16 @@ def test_closing_while_threads_write():
     assert all("closed" in str(e) for e in errors)
     with pytest.raises(EngineError, match="make a new one"):
         mortal.score([encode(mortal.tokenizer, "ab")], [[1]])
+
+
+def test_numba_may_be_there_before():
+    """vLLM's start looks into every module, llvmlite's odd objects included."""
+    program = (
+        "import llvmlite.binding, warnings; warnings.simplefilter('ignore')\n"
+        "from tests.text import vllm_tiny\n"
+        "print(vllm_tiny.new_engine().vocab_size)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.stdout.strip().endswith("5"), done.stderr[-2000:]
