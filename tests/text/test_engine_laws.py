@@ -14,7 +14,7 @@ from smcgen.text.prompts import encode
 from tests.laws import assert_unbiased
 from tests.text import tiny, vllm_tiny
 
-RUNS, N, TOKENS = 600, 3, 4
+N, TOKENS = 3, 4
 EOS = len(tiny.CHARACTERS)
 
 
@@ -34,8 +34,9 @@ VLLM = pytest.param("vllm", marks=[vllm_tiny.needs_vllm, pytest.mark.slow])
 @pytest.fixture(autouse=True, params=["transformers", VLLM])
 def engine(request):
     """Every law holds on every engine."""
-    global ENGINE
-    ENGINE = tiny.engine() if request.param == "transformers" else vllm_tiny.engine()
+    global ENGINE, RUNS
+    ours = request.param == "transformers"
+    ENGINE, RUNS = (tiny.engine(), 600) if ours else (vllm_tiny.engine(), 200)
 
 
 def law(engine, prompt, end=True, sampling=Sampling()):

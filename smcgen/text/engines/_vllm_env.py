@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,12 +36,12 @@ def in_process() -> Iterator[None]:
 def _tolerate_numba() -> None:
     """vLLM looks through the attributes of every module there is, and trips over one of llvmlite's.
 
-    That object (numba loads it, so ArviZ may) answers `vars` with something that is not a dictionary.
+    That object (numba loads it, so ArviZ may) answers `vars` with something that is not a mapping.
     """
     from vllm.triton_utils import dispatcher
 
-    def of(value: Any) -> dict[str, Any]:
-        found = vars(value)
-        return found if isinstance(found, dict) else {}
+    def of(value: Any) -> Mapping[str, Any]:
+        found: Any = vars(value)
+        return found if isinstance(found, Mapping) else {}
 
     dispatcher.vars = of  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,8 +1,6 @@
 """The vLLM engine when something goes wrong: it dies, is interrupted, closed, scored, asked for nonsense."""
 
 import gc
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -38,9 +36,8 @@ def fail_once(engine, error, at):
     port.step = step
 
 
-@pytest.mark.parametrize("step", [1, "\n"])
-def test_an_engine_that_dies_is_built_again(step):
-    kw = {"step": step, "potential": Regex(r"([ab]+[.\n])*") * TILT, "n": 24}
+def test_an_engine_that_dies_is_built_again():
+    kw = {"step": "\n", "potential": Regex(r"([ab]+[.\n])*") * TILT, "n": 24}
     with vllm_tiny.new_engine(restarts=1) as mortal:
         fail_once(mortal, RuntimeError("out of luck"), at=7)
         with pytest.warns(RuntimeWarning, match="built"):
@@ -234,12 +231,7 @@ def test_closing_while_threads_write():
 
 def test_numba_may_be_there_before():
     """vLLM's start looks into every module, llvmlite's odd objects included."""
-    program = (
-        "import llvmlite.binding, warnings; warnings.simplefilter('ignore')\n"
-        "from tests.text import vllm_tiny\n"
-        "print(vllm_tiny.new_engine().vocab_size)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200
-    )
-    assert done.stdout.strip().endswith("5"), done.stderr[-2000:]
+    binding = pytest.importorskip("llvmlite.binding")
+    assert not hasattr(vars(binding.ffi.lib), "get")
+    with vllm_tiny.new_engine() as engine:
+        assert engine.vocab_size == 5
