@@ -15,7 +15,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     _flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_cpu_multi_thread_eigen=false".strip()
 
+import datetime
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -48,3 +51,15 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """ArviZ notes once a day that it has warned; two workers that do so at once fail. Note it for them."""
+    if hasattr(session.config, "workerinput"):
+        return
+    with suppress(ImportError, OSError):
+        from platformdirs import user_cache_dir
+
+        folder = Path(user_cache_dir("arviz", "arviz"))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "daily_warning").write_text(datetime.date.today().isoformat())
