@@ -1,0 +1,75 @@
+"""Diffusion models in JAX."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.diffusion.backends.base import Index, PerRow, Tensor
+
+
+@dataclass(frozen=True)
+class JAX:
+    """JAX arrays."""
+
+    traceable = True
+    xp = jnp
+
+    def normal(self, key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
+        return draw_normal(key, rows, shape)
+
+    def tensor(self, values: Any) -> Tensor:
+        return jnp.asarray(values)
+
+    def per_row(self, values: Any) -> PerRow:
+        if isinstance(values, list | tuple):
+            values = jnp.stack([jnp.asarray(v) for v in values])
+        return to_float32(jnp.asarray(to_numpy(values)))
+
+    def sum(self, x: Tensor) -> Tensor:
+        return jnp.sum(to_float32(x).reshape(x.shape[0], -1), axis=1)
+
+    def take(self, tree: PyTree, index: Index) -> PyTree:
+        return jax.tree.map(lambda x: x[index], tree)
+
+    def put(self, x: Tensor, index: Index, values: Any) -> Tensor:
+        return x.at[index].set(jnp.asarray(values, x.dtype))
+
+    def concatenate(self, tensors: list[Tensor]) -> Tensor:
+        return jnp.concatenate(tensors)
+
+    def gradient(
+        self, function: Callable[[Tensor], tuple[Any, PyTree]], x: Tensor
+    ) -> tuple[Any, PyTree, Tensor]:
+        values, pullback, extra = jax.vjp(function, x, has_aux=True)
+        return values, extra, pullback(jnp.ones_like(values))[0]
+
+    def switch(self, index: Any, branches: list[Callable[..., PyTree]], *operands: Any) -> PyTree:
+        if isinstance(index, int | np.integer):
+            return branches[int(index)](*operands)
+        return jax.lax.switch(index, branches, *operands)
+
+
+def draw_normal(key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normals (rows, *shape); with a key for each problem, those of a problem come from its own."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key.ndim == (0 if typed else 1):
+        return jax.random.normal(key, (rows, *shape))
+    each = (rows // key.shape[0], *shape)
+    return jax.vmap(lambda k: jax.random.normal(k, each))(key).reshape(rows, *shape)
+
+
+def to_float32(x: Tensor) -> Tensor:
+    """At least single precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def to_numpy(values: Any) -> Any:
+    """A torch tensor as NumPy; anything else as it is."""
+    if type(values).__module__.partition(".")[0] == "torch":
+        return values.detach().double().cpu().numpy()
+    return values

@@ -1,0 +1,87 @@
+"""Diffusion models in torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.diffusion.backends.base import Index, PerRow, Tensor
+from smcgen.diffusion.backends.jax import draw_normal, to_numpy
+
+
+@dataclass(frozen=True)
+class Torch:
+    """torch tensors on a device.
+
+    Attributes:
+        device: where the tensors are.
+        dtype: of latents and noise. Keep float32 even if the network runs in half precision.
+    """
+
+    device: Any = "cpu"
+    dtype: Any = torch.float32
+
+    traceable = False
+    xp = np
+
+    def normal(self, key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
+        return self.tensor(np.array(_normal(key, rows=rows, shape=shape)))
+
+    def tensor(self, values: Any) -> Tensor:
+        if not isinstance(values, torch.Tensor):
+            values = torch.from_numpy(np.array(values))
+        dtype = self.dtype if values.is_floating_point() else values.dtype
+        return values.to(self.device, dtype)
+
+    def per_row(self, values: Any) -> PerRow:
+        if isinstance(values, list | tuple):
+            values = [to_numpy(v) for v in values]
+        return np.asarray(to_numpy(values), np.float64)
+
+    def sum(self, x: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        return wide.reshape(len(x), -1).sum(1)
+
+    def take(self, tree: PyTree, index: Index) -> PyTree:
+        rows = np.asarray(index)
+        on_device: dict[Any, Any] = {}
+
+        def pick(x: Any) -> Any:
+            if not isinstance(x, torch.Tensor):
+                return x[rows]
+            if x.device not in on_device:
+                on_device[x.device] = torch.from_numpy(rows.astype(np.int64)).to(x.device)
+            return x.index_select(0, on_device[x.device])
+
+        return jax.tree.map(pick, tree)
+
+    def put(self, x: Tensor, index: Index, values: Any) -> Tensor:
+        x = x.clone()
+        x[torch.from_numpy(np.asarray(index, np.int64)).to(x.device)] = torch.as_tensor(
+            np.array(to_numpy(values)), dtype=x.dtype, device=x.device
+        )
+        return x
+
+    def concatenate(self, tensors: list[Tensor]) -> Tensor:
+        return torch.cat(tensors)
+
+    def gradient(
+        self, function: Callable[[Tensor], tuple[Any, PyTree]], x: Tensor
+    ) -> tuple[Any, PyTree, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            values, extra = function(x)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+        detached = lambda v: v.detach() if isinstance(v, torch.Tensor) else v
+        return values.detach(), jax.tree.map(detached, extra), gradient
+
+    def switch(self, index: Any, branches: list[Callable[..., PyTree]], *operands: Any) -> PyTree:
+        return branches[int(index)](*operands)
+
+
+_normal = partial(jax.jit, static_argnames=("rows", "shape"))(draw_normal)
