@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Imports point one way: a part may import itself and parts of lower layers, never its neighbours.
 LAYERS = [
     {"errors", "_lazy", "_version"},
-    {"progress", "shipped"},
+    {"progress", "shipped", "hub"},
     {"core"},
     {"resampling"},
     {"ssm", "samplers", "text", "diffusion"},

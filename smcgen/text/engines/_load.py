@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from smcgen.errors import InvalidArgument
-from smcgen.text._torch.load import load_config, load_model, load_tokenizer, source_of
+from smcgen.hub import load_config, load_model, load_tokenizer, source_of
 from smcgen.text.identity import weights_hash
 
 _NO_LIMIT = 1 << 20

@@ -78,7 +78,7 @@ class Remote(RequestEngine):
         if tokenizer is None:
             tokenizer = str(card.get("root") or self.name)
         if isinstance(tokenizer, str | Path):
-            from smcgen.text._torch.load import load_tokenizer, source_of
+            from smcgen.hub import load_tokenizer, source_of
 
             tokenizer = load_tokenizer(source_of("tokenizer", tokenizer))
         self.tokenizer = tokenizer

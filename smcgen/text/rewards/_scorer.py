@@ -27,7 +27,7 @@ from transformers import (
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from smcgen.errors import InvalidArgument
-from smcgen.text._torch.load import load_config, load_model, load_tokenizer, source_of
+from smcgen.hub import load_config, load_model, load_tokenizer, source_of
 
 if TYPE_CHECKING:
     from smcgen.text.rewards.formats import StepFormat

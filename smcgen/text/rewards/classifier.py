@@ -80,7 +80,7 @@ class ClassifierReward(Reward):
         try:
             from transformers import AutoModelForSequenceClassification
 
-            from smcgen.text._torch.load import load_model, load_tokenizer, source_of
+            from smcgen.hub import load_model, load_tokenizer, source_of
         except ImportError as error:
             raise MissingExtra("ClassifierReward", "transformers", "text") from error
         source, hub = source_of("model", self.model), {"trust_remote_code": self.trust_remote_code}

@@ -150,7 +150,7 @@ def _open(
     model: Any, tokenizer: Any, decide: Any, engine_args: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The parts of a reward: its server, tokenizer, format (by `decide`), configuration and name."""
-    from smcgen.text._torch.load import load_config, load_tokenizer, source_of
+    from smcgen.hub import load_config, load_tokenizer, source_of
     from smcgen.text.identity import weights_hash
     from smcgen.text.rewards import _vllm_heads, _vllm_server
 

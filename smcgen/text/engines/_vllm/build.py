@@ -10,7 +10,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from smcgen.errors import EngineError, InvalidArgument
-from smcgen.text._torch.load import load_config, load_tokenizer, source_of
+from smcgen.hub import load_config, load_tokenizer, source_of
 from smcgen.text.engines._vllm.adopt import weakly
 from smcgen.text.engines._vllm.processor import processor_of
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
