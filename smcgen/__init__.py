@@ -10,11 +10,13 @@ from smcgen._lazy import lazy
 from smcgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from smcgen.core.conditional import conditional_smc as conditional_smc
     from smcgen.core.cost import Cost as Cost
     from smcgen.core.each import smc_each as smc_each
     from smcgen.core.feynman_kac import FeynmanKac as FeynmanKac
+    from smcgen.core.markov import Markov as Markov
     from smcgen.core.result import SMCResult as SMCResult
-    from smcgen.core.smc import Progress as Progress
+    from smcgen.core.run import Progress as Progress
     from smcgen.core.smc import smc as smc
     from smcgen.core.status import SMCError as SMCError
     from smcgen.core.status import SMCInterrupted as SMCInterrupted
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 _NAMES = {
     "Cost": "smcgen.core.cost",
     "FeynmanKac": "smcgen.core.feynman_kac",
-    "Progress": "smcgen.core.smc",
+    "Markov": "smcgen.core.markov",
+    "Progress": "smcgen.core.run",
     "SMCError": "smcgen.core.status",
     "SMCInterrupted": "smcgen.core.status",
     "SMCResult": "smcgen.core.result",
     "SmcgenError": "smcgen.errors",
     "Status": "smcgen.core.status",
     "SteerResult": "smcgen.text.result",
+    "conditional_smc": "smcgen.core.conditional",
     "smc": "smcgen.core.smc",
     "smc_each": "smcgen.core.each",
     "steer": "smcgen.text.steer",
@@ -42,6 +46,7 @@ _NAMES = {
 __all__ = [
     "Cost",
     "FeynmanKac",
+    "Markov",
     "Progress",
     "SMCError",
     "SMCInterrupted",
@@ -50,6 +55,7 @@ __all__ = [
     "Status",
     "SteerResult",
     "__version__",
+    "conditional_smc",
     "smc",
     "smc_each",
     "steer",

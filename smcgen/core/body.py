@@ -10,9 +10,10 @@ import numpy as np
 from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
 from smcgen.core.drivers import Driver
+from smcgen.core.reference import at
 from smcgen.core.resolve import Resolved
 from smcgen.core.result import SMCResult
-from smcgen.core.select import Adaptive, Selection, reweight, select
+from smcgen.core.select import Adaptive, Selection, ancestor_of_reference, reweight, select
 from smcgen.core.status import Status
 from smcgen.errors import ModelError
 
@@ -26,6 +27,7 @@ class Settings:
     n: int
     resampler: Adaptive
     keep: Keep
+    ancestor_sampling: bool = False
 
 
 class Carry(NamedTuple):
@@ -50,11 +52,16 @@ class Info(NamedTuple):
     ess: Any
     increment: Any
     record: PyTree
+    log_weights: Any = None
 
 
-def first(model: Resolved, key: Any, settings: Settings) -> tuple[Carry, Info]:
-    """Time 0: draw and weight."""
-    state, log_g = model.init(key, settings.n)
+def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) -> tuple[Carry, Info]:
+    """Time 0: draw and weight. With a `path`, particle 0 follows it."""
+    if path is None:
+        state, log_g = model.init(key, settings.n)
+    else:
+        assert model.init_pinned is not None
+        state, log_g = model.init_pinned(key, settings.n, at(path, 0))
     shape = (settings.n,) if model.num_problems is None else (model.num_problems, settings.n)
     log_g = _checked(log_g, shape, "init")
     flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
@@ -73,16 +80,24 @@ def first(model: Resolved, key: Any, settings: Settings) -> tuple[Carry, Info]:
         zero,
         new.particle,
     )
-    return carry, Info(None, None, new.ess, new.increment, record(model, state, settings))
+    return carry, Info(None, None, new.ess, new.increment, *kept(model, carry, settings))
 
 
 def step(
-    model: Resolved, step_key: Any, settings: Settings, driver: Driver, carry: Carry, t: Any
+    model: Resolved,
+    step_key: Any,
+    settings: Settings,
+    driver: Driver,
+    path: PyTree,
+    carry: Carry,
+    t: Any,
 ) -> tuple[Carry, Info]:
-    """Times 1..T: resample if due, move, weight."""
-    chosen = select(
-        step_key, t, carry.log_weights, carry.ess, active(model, carry), settings.resampler
+    """Times 1..T: resample if due, move, weight. With a `path`, particle 0 follows it."""
+    on = active(model, carry)
+    pinned = (
+        None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
     )
+    chosen = select(step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned)
     state = driver.cond(
         chosen.resampled,
         lambda state, ancestors: model.take(state, ancestors),
@@ -90,12 +105,42 @@ def step(
         carry.state,
         chosen.ancestors,
     )
-    state, log_g = model.step(chosen.propagate, t, state)
+    if path is None:
+        state, log_g = model.step(chosen.propagate, t, state)
+    else:
+        assert model.step_pinned is not None
+        state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
     small, increment = _account(carry._replace(state=None), chosen, log_g, t)
     ancestors = None if settings.keep == "summary" else chosen.ancestors
-    info = Info(ancestors, chosen.resampled, small.ess, increment, record(model, state, settings))
-    return small._replace(state=state), info
+    carry = small._replace(state=state)
+    memory = kept(model, carry, settings)
+    return carry, Info(ancestors, chosen.resampled, carry.ess, increment, *memory)
+
+
+def _pinned(
+    model: Resolved,
+    step_key: Any,
+    settings: Settings,
+    driver: Driver,
+    path: PyTree,
+    carry: Carry,
+    t: Any,
+    on: Any,
+) -> Any:
+    """The ancestor of particle 0: itself, or with ancestor sampling one that is drawn where that is due."""
+    itself = jnp.zeros(carry.ess.shape, jnp.int32)
+    if not settings.ancestor_sampling:
+        return itself
+    draw = model.log_continue
+    assert draw is not None
+
+    def drawn(state: PyTree) -> Any:
+        log_continue = _checked(draw(t, state, path), carry.log_weights.shape, "log_continue")
+        return ancestor_of_reference(step_key, t, carry.log_weights, log_continue)
+
+    due = on & settings.resampler.due(carry.ess, settings.n)
+    return driver.cond(due, drawn, lambda state: itself, carry.state)
 
 
 @jax.jit
@@ -132,6 +177,9 @@ def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyT
         ancestors=infos.ancestors,
         founders=carry.founders,
         history=history,
+        history_log_weights=None
+        if start.log_weights is None
+        else joined(start.log_weights, infos.log_weights),
         status=carry.status,
         status_step=carry.status_step,
         status_particle=carry.status_particle,
@@ -152,6 +200,13 @@ def record(model: Resolved, state: PyTree, settings: Settings) -> PyTree:
     if settings.keep != "particles":
         return None
     return model.record(state) if model.record else state
+
+
+def kept(model: Resolved, carry: Carry, settings: Settings) -> tuple[PyTree, Any]:
+    """Record and log-weights of a population, if `keep` asks to remember them."""
+    if settings.keep != "particles":
+        return None, None
+    return record(model, carry.state, settings), carry.log_weights
 
 
 def _checked(log_g: Any, shape: tuple[int, ...], where: str) -> LogG:

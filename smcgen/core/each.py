@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smcgen.core._types import RandomKey
+from smcgen.core.arguments import keys_of
 from smcgen.core.feynman_kac import Model
 from smcgen.core.result import SMCResult
-from smcgen.core.smc import Progress, keys_of, smc
+from smcgen.core.run import Progress
+from smcgen.core.smc import smc
 from smcgen.core.status import SMCInterrupted
 from smcgen.errors import InvalidArgument
 

@@ -90,6 +90,36 @@ class FeynmanKac(ABC, Generic[State]):
         """Free what the state holds when the run ends; its particles stay readable."""
         return
 
+    # Conditional SMC: particle 0 (of each problem) is forced along a reference path, and scored like any
+    # other. A path has a `record` for each time; a reference is one of them, without its particle axis.
+
+    def init_pinned(self, key: RandomKey, n: int, reference: PyTree) -> tuple[State, LogG]:
+        """`init`, with particle 0 at `reference`, the path's record of time 0."""
+        raise NotImplementedError
+
+    def step_pinned(
+        self, key: RandomKey, t: Any, state: State, reference: PyTree
+    ) -> tuple[State, LogG]:
+        """`step`, with particle 0 moved to `reference`, the path's record of time t."""
+        raise NotImplementedError
+
+    def log_continue(self, t: Any, state: State, path: PyTree) -> LogG:
+        """How well each particle's past goes with the reference's future: for ancestor sampling.
+
+        `log prod_{s >= t} M_s G_s` of the path `(x_{0:t-1}^i, x_{t:T}^reference)`, up to a constant that is
+        the same for all particles (of a problem). `state` is that of time t - 1; `reference.at(path, t)` is
+        the path's record of time t.
+        """
+        raise NotImplementedError
+
+    def log_transition(self, t: Any, previous: PyTree, current: PyTree) -> LogG:
+        """`log M_t(current | previous) G_t(previous, current)`: for backward sampling.
+
+        Records of time t - 1 and t with a particle axis, element by element. Only of models whose law at
+        time t depends on the past through the record of time t - 1 alone.
+        """
+        raise NotImplementedError
+
     # Checkpointing: override all three, or none for a state that is a pytree of arrays.
 
     def fingerprint(self) -> str:

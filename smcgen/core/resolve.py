@@ -12,6 +12,8 @@ from smcgen.core.feynman_kac import FeynmanKac, take_leading
 from smcgen.errors import ModelError
 
 _CHECKPOINTING = ("fingerprint", "dump", "load")
+_PINNED = ("init_pinned", "step_pinned", "log_continue", "log_transition")
+_OPTIONAL = ("done", "record", "particles", "cost", "describe", "close", *_PINNED)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Resolved:
     cost: Callable | None
     describe: Callable | None
     close: Callable | None
+    init_pinned: Callable | None
+    step_pinned: Callable | None
+    log_continue: Callable | None
+    log_transition: Callable | None
     checkpointing: FeynmanKac | None
 
     def on_host(self) -> "Resolved":
@@ -39,8 +45,13 @@ class Resolved:
     def jitted(self, model: Any) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
         call = jitted(_call, model, static=(0,))
-        init = jitted(_init, model, static=(1,))
-        return replace(self, init=init, step=partial(call, "step"), take=partial(call, "take"))
+        methods = {name: partial(call, name) for name in ("step", "take")}
+        for name in ("step_pinned", "log_continue", "log_transition"):
+            if getattr(self, name) is not None:
+                methods[name] = partial(call, name)
+        if self.init_pinned is not None:
+            methods["init_pinned"] = jitted(_init_pinned, model, static=(1,))
+        return replace(self, init=jitted(_init, model, static=(1,)), **methods)
 
 
 def _call(model: Any, name: str, *arguments: Any) -> Any:
@@ -49,6 +60,20 @@ def _call(model: Any, name: str, *arguments: Any) -> Any:
 
 def _init(model: Any, key: Any, n: int) -> Any:
     return model.init(key, n)
+
+
+def _init_pinned(model: Any, key: Any, n: int, reference: Any) -> Any:
+    return model.init_pinned(key, n, reference)
+
+
+def needs(method: str) -> Callable[[Callable], Callable]:
+    """Marks a method that works if a subclass has written another one; without it, it is not a capability."""
+
+    def mark(function: Callable) -> Callable:
+        vars(function)["needs"] = method
+        return function
+
+    return mark
 
 
 def resolve(model: Any) -> Resolved:
@@ -65,7 +90,6 @@ def resolve(model: Any) -> Resolved:
             f"{type(model).__name__} is not a Feynman-Kac model: it lacks {', '.join(missing)}; "
             "see smcgen.FeynmanKac"
         )
-    optional = ("done", "record", "particles", "cost", "describe", "close")
     return Resolved(
         num_steps=int(model.num_steps),
         traceable=bool(getattr(model, "traceable", True)),
@@ -74,14 +98,18 @@ def resolve(model: Any) -> Resolved:
         step=model.step,
         take=getattr(model, "take", take_leading),
         checkpointing=_checkpointing(model),
-        **{name: getattr(model, name) if _overrides(model, name) else None for name in optional},
+        **{name: getattr(model, name) if _overrides(model, name) else None for name in _OPTIONAL},
     )
 
 
 def _overrides(model: Any, name: str) -> bool:
     """Whether the model's class overrides a method of `FeynmanKac`; data of that name does not."""
     own = getattr(type(model), name, None)
-    return isinstance(model, FeynmanKac) and callable(own) and own is not getattr(FeynmanKac, name)
+    if not isinstance(model, FeynmanKac) or not callable(own):
+        return False
+    given = next(k for k in reversed(type(model).__mro__) if name in vars(k))  # who first wrote it
+    needed = getattr(own, "needs", None)
+    return _overrides(model, needed) if needed else own is not vars(given)[name]
 
 
 def _checkpointing(model: Any) -> FeynmanKac | None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.cost import Cost
+from smcgen.core.genealogy import along, lineage_of
 from smcgen.core.resampling.base import double_uniforms, scaled_weights
 from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
@@ -37,6 +38,7 @@ class SMCResult:
             traceable); None unless `keep="particles"`.
         status, status_step, status_particle: a `Status` per problem; where and by which particle.
         cost: counted work; None inside a JAX transformation.
+        history_log_weights: log-weights at t = 0..T, shape (T + 1, *p, n); None unless `keep="particles"`.
     """
 
     log_evidence: Any
@@ -52,6 +54,7 @@ class SMCResult:
     status_step: Any
     status_particle: Any
     cost: Cost | None = None
+    history_log_weights: Any = None
 
     @property
     def n_particles(self) -> int:
@@ -114,17 +117,10 @@ class SMCResult:
             raise InvalidArgument(
                 "keep", "summary", "'ancestors' or 'particles' to trace the ancestry"
             )
-        ancestors = jnp.asarray(self.ancestors)
         final = jnp.broadcast_to(
             jnp.arange(self.n_particles, dtype=jnp.int32), self.log_weights.shape
         )
-
-        def back(index: Array, a: Array) -> tuple[Array, Array]:
-            index = jnp.take_along_axis(a, index, axis=-1)
-            return index, index
-
-        _, earlier = jax.lax.scan(back, final, ancestors, reverse=True)
-        return jnp.concatenate([earlier, final[None]])
+        return lineage_of(final, jnp.asarray(self.ancestors))
 
     def trajectories(self) -> PyTree:
         """Paths `x_{0:T}` of the final particles, time leading; needs `keep="particles"`.
@@ -133,20 +129,29 @@ class SMCResult:
         """
         if self.history is None:
             raise InvalidArgument("keep", "ancestors", "'particles' to have trajectories")
-        lineage = self.ancestry()
-        problems = jnp.indices((*lineage.shape[:-1], 1))[: lineage.ndim - 1]
-        index = (*problems, lineage)  # (time, *p, n) each, broadcasting
-        if isinstance(self.history, list):
-            shape = self.log_weights.shape
-            places = tuple(np.asarray(i)[0] for i in index[1:-1])
-            paths = [
-                jax.tree.map(lambda x, a=a: _grid(x, shape)[(*places, np.asarray(a))], x)
-                for x, a in zip(self.history, lineage, strict=True)
-            ]
-            if len({tuple(map(np.shape, jax.tree.leaves(x))) for x in paths}) > 1:
-                return paths
-            return jax.tree.map(lambda *x: np.stack(x), *paths)
-        return jax.tree.map(lambda x: jnp.asarray(x)[index], self.history)
+        paths = along(self.history, self.ancestry(), self.log_weights.shape)
+        if not isinstance(paths, list):
+            return paths
+        if len({tuple(map(np.shape, jax.tree.leaves(x))) for x in paths}) > 1:
+            return paths
+        return jax.tree.map(lambda *x: np.stack(x), *paths)
+
+    def path(self, particle: Any) -> PyTree:
+        """The path `x_{0:T}` of one final particle (of one in each problem): a reference for conditional SMC.
+
+        Args:
+            particle: an index, or one for each problem; `sample` draws them by weight.
+
+        Returns:
+            Records with time leading, or a list of them over time for a model that is not traceable.
+        """
+        if self.history is None or self.ancestors is None:
+            raise InvalidArgument("keep", "ancestors", "'particles' to have paths")
+        shape = self.log_weights.shape[:-1]
+        last = jnp.broadcast_to(jnp.asarray(particle, jnp.int32).squeeze(), shape)
+        return along(
+            self.history, lineage_of(last, jnp.asarray(self.ancestors)), self.log_weights.shape
+        )
 
     @property
     def unique_founders(self) -> Int[np.ndarray, "*p"]:
@@ -214,14 +219,6 @@ class SMCResult:
         from smcgen.diagnostics.arviz import to_inference_data
 
         return to_inference_data(self, **options)
-
-
-def _grid(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """(problems * n, ...) as (problems, n, ...)."""
-    values = np.asarray(values)
-    if values.shape[: len(shape)] == shape:
-        return values
-    return values.reshape(*shape, *values.shape[1:])
 
 
 def _per_particle(values: Any, shape: tuple[int, ...]) -> Array:

@@ -6,7 +6,7 @@ and move nothing but log-weights and ancestors between host and device.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from jaxtyping import Array, Bool, Int
 
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling.base import double_uniforms, scaled_weights
+from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
 
 
@@ -43,6 +45,11 @@ class Selection(NamedTuple):
     propagate: RandomKey
 
 
+def _step_keys(key: RandomKey, t: Any) -> Any:
+    """The keys of step t: for resampling, for moving, and for the reference's ancestor."""
+    return jax.random.split(jax.random.fold_in(key, t), 3)
+
+
 @partial(jax.jit, static_argnames="resampler")
 def select(
     key: RandomKey,
@@ -51,23 +58,48 @@ def select(
     ess: PerProblem,
     active: Mask,
     resampler: Adaptive,
+    pinned: Int[Array, "*problems"] | None = None,
 ) -> Selection:
     """Resample each active problem whose turn it is; split its key for the transition to come.
 
-    The key of step t is `fold_in(key, t)`, split once into one for resampling and one for
-    propagating, so a run can stop and go on at any step, and no key is used twice.
+    The key of step t is `fold_in(key, t)`, split once into one for each purpose, so a run can stop and go
+    on at any step, and no key is used twice. `pinned` is the ancestor that particle 0 must get (conditional SMC).
     """
     n = log_weights.shape[-1]
 
-    def one(key, log_weights, ess, active):
-        resample, propagate = jax.random.split(jax.random.fold_in(key, t))
+    def one(key, log_weights, ess, active, pinned):
+        resample, propagate, _ = _step_keys(key, t)
         due = active & resampler.due(ess, n)
-        drawn = resampler.scheme(resample, jax.lax.stop_gradient(log_weights))
+        fixed = jax.lax.stop_gradient(log_weights)
+        if pinned is None:
+            drawn = resampler.scheme(resample, fixed)
+        else:
+            drawn = conditional(resampler.scheme)(resample, fixed, pinned)
         ancestors = jnp.where(due, drawn, jnp.arange(n, dtype=jnp.int32))
         flat = jnp.full_like(log_weights, -jnp.log(n))
         return Selection(ancestors, jnp.where(due, flat, log_weights), due, propagate)
 
-    return (one if log_weights.ndim == 1 else jax.vmap(one))(key, log_weights, ess, active)
+    run = one if log_weights.ndim == 1 else jax.vmap(one)
+    return run(key, log_weights, ess, active, pinned)
+
+
+@jax.jit
+def ancestor_of_reference(
+    key: RandomKey, t: Int[Array, ""] | int, log_weights: LogWeights, log_continue: LogG
+) -> Int[Array, "*problems"]:
+    """Ancestor sampling: a past for the reference's future, `P(i) ∝ W_{t-1}^i exp(log_continue_i)`.
+
+    Lindsten, Jordan and Schön (2014). Drawn before the other ancestors, given which they have the
+    scheme's conditional law; so any scheme with such a law will do.
+    """
+
+    def one(key: Any, log_weights: Any, log_continue: Any) -> Any:
+        uniforms = double_uniforms(_step_keys(key, t)[2], (1,))
+        total = jnp.where(log_weights > -jnp.inf, log_weights + log_continue, -jnp.inf)
+        with jax.enable_x64(True):
+            return draw(uniforms, scaled_weights(total))[0]
+
+    return (one if log_weights.ndim == 1 else jax.vmap(one))(key, log_weights, log_continue)
 
 
 class Reweighting(NamedTuple):

@@ -1,5 +1,7 @@
 """Resampling schemes; see `smcgen.core.resampling.base` for which to use when."""
 
+from smcgen.core.resampling.base import Conditional as Conditional
+from smcgen.core.resampling.base import ConditionalLaw as ConditionalLaw
 from smcgen.core.resampling.base import Resampling as Resampling
 from smcgen.core.resampling.killing import Killing as Killing
 from smcgen.core.resampling.multinomial import Multinomial as Multinomial
@@ -12,6 +14,7 @@ from smcgen.errors import InvalidArgument, UnknownName
 __all__ = [
     "SCHEMES",
     "SSP",
+    "Conditional",
     "Killing",
     "Multinomial",
     "Resampling",
@@ -40,3 +43,15 @@ def resolve(resampling: str | Resampling) -> Resampling:
     if not callable(resampling):
         raise InvalidArgument("resampling", resampling, "a scheme or one of its names")
     return resampling
+
+
+def conditional(resampling: Resampling) -> ConditionalLaw:
+    """A scheme's conditional law: `(key, log_weights, pinned) -> ancestors` with `ancestors[0] == pinned`.
+
+    Raises:
+        InvalidArgument: the scheme has none.
+    """
+    if not isinstance(resampling, Conditional):
+        have = ", ".join(repr(k) for k, v in SCHEMES.items() if isinstance(v, Conditional))
+        raise InvalidArgument("resampling", resampling, f"a scheme with a conditional law: {have}")
+    return resampling.conditional

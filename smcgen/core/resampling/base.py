@@ -17,6 +17,7 @@ double precision even where JAX's default is single: in float32 a cumulative sum
 whole particles, and `k + u` loses u above 2^23.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -40,6 +41,24 @@ class Resampling(Protocol):
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]: ...
+
+
+ConditionalLaw = Callable[[RandomKey, Float[Array, " n"], Int[Array, ""]], Int32[Array, " n"]]
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A scheme whose law, given that particle 0 gets the ancestor `pinned`, can be drawn from.
+
+    The law meant is that of the scheme with its ancestors in uniformly random order, so that each slot
+    has marginal law W: what conditional SMC needs (Chopin and Singh 2015).
+    """
+
+    def conditional(
+        self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
+    ) -> Int32[Array, " n"]:
+        """Ancestors with `ancestors[0] == pinned`, an index of positive weight."""
+        ...
 
 
 def double_uniforms(key: RandomKey, shape: tuple[int, ...]) -> Float64[Array, "..."]:

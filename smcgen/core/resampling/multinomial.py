@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float64, Int32
+from jaxtyping import Array, Float, Float64, Int, Int32
 
 from smcgen.core._types import RandomKey
 from smcgen.core.resampling.base import cumulative, double_uniforms, scaled_weights
@@ -28,3 +28,9 @@ class Multinomial:
         uniforms = double_uniforms(key, log_weights.shape)
         with jax.enable_x64(True):
             return draw(uniforms, scaled_weights(log_weights))
+
+    def conditional(
+        self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
+    ) -> Int32[Array, " n"]:
+        """The others are independent draws still."""
+        return self(key, log_weights).at[0].set(pinned.astype(jnp.int32))

@@ -1,0 +1,46 @@
+"""Arguments of a run, checked."""
+
+from numbers import Real
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcgen.core.body import Keep, Settings
+from smcgen.core.resampling import resolve as resampling_scheme
+from smcgen.core.select import Adaptive
+from smcgen.errors import InvalidArgument, UnknownName
+
+
+def settings_of(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Settings:
+    """Settings of a run.
+
+    Raises:
+        InvalidArgument: an argument is not allowed.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InvalidArgument("n_particles", n, "an integer >= 1")
+    if not isinstance(ess_threshold, Real) or not 0 <= float(ess_threshold) <= 1:
+        raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
+    if keep not in get_args(Keep):
+        raise UnknownName("keep", keep, get_args(Keep))
+    return Settings(int(n), Adaptive(resampling_scheme(resampling), float(ess_threshold)), keep)
+
+
+def keys_of(key: Any, problems: int | None) -> Any:
+    """A typed key, or one per problem."""
+    if isinstance(key, bool) or not (hasattr(key, "dtype") or isinstance(key, int)):
+        raise InvalidArgument("key", key, "a JAX key or an integer seed")
+    if isinstance(key, int | np.integer):
+        key = jax.random.key(int(key))
+    elif not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    if key.ndim == 0 and problems is not None:
+        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(problems))
+    if key.shape != (() if problems is None else (problems,)):
+        allowed = (
+            "one key" if problems is None else f"one key, or one for each of {problems} problems"
+        )
+        raise InvalidArgument("key", key.shape, allowed)
+    return key

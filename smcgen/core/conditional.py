@@ -1,0 +1,79 @@
+"""Conditional SMC: a particle filter in which one particle follows a given path."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import settings_of
+from smcgen.core.body import Keep
+from smcgen.core.feynman_kac import Model
+from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling import resolve as resampling_scheme
+from smcgen.core.resolve import resolve
+from smcgen.core.result import SMCResult
+from smcgen.core.run import execute
+from smcgen.errors import InvalidArgument, ModelError
+
+
+def conditional_smc(
+    model: Model,
+    key: RandomKey | int,
+    reference: PyTree,
+    n_particles: int = 32,
+    *,
+    resampling: str | Resampling = "systematic",
+    ess_threshold: float = 1.0,
+    ancestor_sampling: bool = False,
+    keep: Keep = "particles",
+    on_error: Literal["raise", "return"] = "raise",
+) -> SMCResult:
+    """Run a particle filter given that particle 0 follows the path `reference`.
+
+    The law of everything else is that of SMC given that path. If the path is a draw from the target pi, and a
+    new path is picked by the final weights (`result.path(result.sample(key))`), the new one is a draw
+    from pi too, for every n >= 2 (Andrieu, Doucet and Holenstein 2010; other schemes than
+    multinomial: Chopin and Singh 2015, Karppinen, Singh and Vihola 2024; adaptive resampling keeps this).
+
+    Args:
+        model: a model that can be pinned: a `Markov` model, or one with `init_pinned` and `step_pinned`.
+        key: a JAX key or a seed.
+        reference: a path: a record of the model for each time 0..T, as `SMCResult.path` gives.
+        n_particles: particles, the reference included.
+        resampling: a scheme with a conditional law, or its name.
+        ess_threshold: resample when ESS falls below this fraction of n; 1 always, 0 never.
+        ancestor_sampling: give the reference's future a new past whenever there is a resampling
+            (Lindsten, Jordan and Schön 2014); the model needs `log_continue`.
+        keep: see `smcgen.smc`. A new path needs "particles", unless the final particles hold their paths.
+        on_error: see `smcgen.smc`.
+
+    Returns:
+        An `SMCResult` whose particle 0 is the reference, with another past after ancestor sampling.
+        `exp(-log_evidence)` is unbiased for 1 / Z if the reference is a draw from the target.
+
+    Raises:
+        InvalidArgument: an argument is not allowed; a scheme without a conditional law.
+        ModelError: the model cannot be pinned, or has no `log_continue`.
+        SMCError: the run failed.
+    """
+    check_pinnable(model, ancestor_sampling)
+    conditional(resampling_scheme(resampling))
+    settings = settings_of(n_particles, resampling, ess_threshold, keep)
+    settings = replace(settings, ancestor_sampling=bool(ancestor_sampling))
+    if reference is None:
+        raise InvalidArgument(
+            "reference", reference, "a path of the model, as SMCResult.path gives"
+        )
+    return execute(model, key, settings, on_error, path=reference)
+
+
+def check_pinnable(model: Any, ancestor_sampling: bool = False) -> None:
+    """Raise a `ModelError` unless conditional SMC can run on this model."""
+    resolved = resolve(model)
+    wanted = ["init_pinned", "step_pinned"] + ["log_continue"] * ancestor_sampling
+    lacking = [name for name in wanted if getattr(resolved, name) is None]
+    if lacking:
+        raise ModelError(
+            f"{type(model).__name__} lacks {', '.join(lacking)}: conditional SMC"
+            f"{' with ancestor sampling' * ancestor_sampling} needs a smcgen.Markov model"
+            f"{' with log_m' * ancestor_sampling}, or a FeynmanKac model with these methods"
+        )
