@@ -15,12 +15,14 @@ __all__ = [
     "SCHEMES",
     "SSP",
     "Conditional",
+    "ConditionalLaw",
     "Killing",
     "Multinomial",
     "Resampling",
     "Residual",
     "Stratified",
     "Systematic",
+    "conditional",
     "resolve",
 ]
 
@@ -45,13 +47,14 @@ def resolve(resampling: str | Resampling) -> Resampling:
     return resampling
 
 
-def conditional(resampling: Resampling) -> ConditionalLaw:
-    """A scheme's conditional law: `(key, log_weights, pinned) -> ancestors` with `ancestors[0] == pinned`.
+def conditional(resampling: str | Resampling) -> ConditionalLaw:
+    """A scheme's law given the ancestor of slot 0: `(key, log_weights, pinned) -> ancestors`.
 
     Raises:
         InvalidArgument: the scheme has none.
     """
-    if not isinstance(resampling, Conditional):
+    scheme = resolve(resampling)
+    if not isinstance(scheme, Conditional):
         have = ", ".join(repr(k) for k, v in SCHEMES.items() if isinstance(v, Conditional))
         raise InvalidArgument("resampling", resampling, f"a scheme with a conditional law: {have}")
-    return resampling.conditional
+    return scheme.conditional

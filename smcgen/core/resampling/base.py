@@ -48,16 +48,23 @@ ConditionalLaw = Callable[[RandomKey, Float[Array, " n"], Int[Array, ""]], Int32
 
 @runtime_checkable
 class Conditional(Protocol):
-    """A scheme whose law, given that particle 0 gets the ancestor `pinned`, can be drawn from.
+    """A scheme whose law, given that slot 0 gets the ancestor `pinned`, can be drawn from exactly.
 
-    The law meant is that of the scheme with its ancestors in uniformly random order, so that each slot
-    has marginal law W: what conditional SMC needs (Chopin and Singh 2015).
+    It is the law of the *rotated* scheme: particles turned by a uniform number of places before the
+    draw (where the scheme's law depends on where the first one is), ancestors turned by another after
+    it. Then slot 0 has marginal law W, and turning the particles turns the law, so that conditional
+    SMC may keep its reference in slot 0 at all times. Uniformly permuting the ancestors alone gives the first
+    property and not the second: with stratified resampling the reference would always be in the first
+    stratum. Chopin and Singh (2015), section 5; Karppinen, Singh and Vihola (2023).
     """
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
     ) -> Int32[Array, " n"]:
-        """Ancestors with `ancestors[0] == pinned`, an index of positive weight."""
+        """Ancestors with `ancestors[0] == pinned`; if `pinned` has weight zero, the others follow no law.
+
+        All -1 if no weight is positive.
+        """
         ...
 
 
@@ -106,3 +113,31 @@ def from_counts_below(below: Int[Array, " n"], weights: Float64[Array, " n"]) ->
 def from_counts(counts: Int[Array, " n"], weights: Float64[Array, " n"]) -> Int32[Array, " n"]:
     """Sorted ancestors from offspring counts that sum to n."""
     return from_counts_below(jnp.cumsum(counts.astype(jnp.int32), dtype=jnp.int32), weights)
+
+
+def first_slot(
+    ancestors: Int32[Array, " n"], slot: Int[Array, ""], pinned: Int[Array, ""]
+) -> Int32[Array, " n"]:
+    """Ancestors turned so that `slot`, one of those that hold `pinned`, comes first."""
+    turned = jnp.roll(ancestors, -slot)
+    return jnp.where(ancestors[0] >= 0, turned.at[0].set(pinned.astype(jnp.int32)), -1)
+
+
+def a_copy(
+    ancestors: Int32[Array, " n"], uniform: Float64[Array, ""], pinned: Int[Array, ""]
+) -> Int[Array, ""]:
+    """One of the slots of `pinned` among sorted ancestors, each with the same probability."""
+    first, end = jnp.searchsorted(ancestors, jnp.stack([pinned, pinned + 1]).astype(jnp.int32))
+    return jnp.clip(first + jnp.floor(uniform * (end - first)).astype(first.dtype), 0, end - 1)
+
+
+def point_within(
+    weights: Float64[Array, " n"], uniform: Float64[Array, ""], pinned: Int[Array, ""]
+) -> tuple[Int[Array, ""], Float64[Array, ""]]:
+    """A uniform point of the interval of length `weights[pinned]` in the cumulated weights: whole part, rest."""
+    edge = cumulative(weights)
+    left = jnp.where(pinned > 0, edge[pinned - 1], 0.0)
+    point = left + uniform * (edge[pinned] - left)
+    inside = jnp.clip(point, left, jnp.nextafter(edge[pinned], 0.0))
+    whole = jnp.clip(jnp.floor(inside), 0, len(weights) - 1)
+    return whole.astype(jnp.int32), inside - whole

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float64, Int, Int32
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import cumulative, double_uniforms, scaled_weights
+from smcgen.core.resampling.base import cumulative, double_uniforms, first_slot, scaled_weights
 
 
 def draw(uniforms: Float64[Array, " m"], weights: Float64[Array, " n"]) -> Int32[Array, " m"]:
@@ -32,5 +32,5 @@ class Multinomial:
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
     ) -> Int32[Array, " n"]:
-        """The others are independent draws still."""
-        return self(key, log_weights).at[0].set(pinned.astype(jnp.int32))
+        """The other draws do not depend on the first."""
+        return first_slot(self(key, log_weights), jnp.zeros((), jnp.int32), pinned)

@@ -1,13 +1,20 @@
 """SSP resampling: Srinivasan's sampling process, played as a tournament."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Float64, Int, Int32
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import double_uniforms, from_counts, scaled_weights
+from smcgen.core.resampling.base import (
+    a_copy,
+    double_uniforms,
+    first_slot,
+    from_counts,
+    scaled_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -22,25 +29,86 @@ class SSP:
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        n = log_weights.shape[0]
-        rounds = max(n - 1, 0).bit_length()
-        uniforms = double_uniforms(key, (2**rounds,))  # round r uses the r-th dyadic block
+        uniforms = double_uniforms(key, (_players(len(log_weights)),))
         with jax.enable_x64(True):
             weights = scaled_weights(log_weights)
-            floor = jnp.floor(weights)
-            fraction = jnp.pad(weights - floor, (0, 2**rounds - n))
-            player = jnp.arange(2**rounds, dtype=jnp.int32)
-            extra = jnp.zeros(2**rounds, jnp.int32)
-            for _ in range(rounds):
-                a, b = fraction[0::2], fraction[1::2]
-                total, u = a + b, uniforms[a.shape[0] : 2 * a.shape[0]]
-                merge = total <= 1
-                first_wins = jnp.where(merge, u * total < a, u * (2 - total) < 1 - b)
-                # merge: the winner goes on with the sum. otherwise: the winner has its copy and is done
-                first_goes_on = first_wins == merge
-                done = jnp.where(first_goes_on, player[1::2], player[0::2])
-                extra = extra.at[done].set(jnp.where(merge, 0, 1).astype(jnp.int32))
-                player = jnp.where(first_goes_on, player[0::2], player[1::2])
-                fraction = jnp.where(merge, total, total - 1)
-            extra = extra.at[player].set(jnp.round(fraction).astype(jnp.int32))
-            return from_counts(floor.astype(jnp.int32) + extra[:n], weights)
+            return from_counts(tournament(weights, uniforms), weights)
+
+    def conditional(
+        self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
+    ) -> Int32[Array, " n"]:
+        """Whether b has its extra copy is drawn first, biased by its number of copies; b's matches, given that.
+
+        With `c = floor(n W_b)` and `f = n W_b - c` it has it with probability `f (c + 1) / (n W_b)`. The fractions
+        with which matches are played do not depend on who plays, so b's matches are a Markov chain
+        whose law given its end is a ratio of two probabilities; those of the others stay as they are.
+        """
+        n = len(log_weights)
+        turn_key, key = jax.random.split(key)
+        turn = jax.random.randint(turn_key, (), 0, n, jnp.int32)
+        players = _players(n)
+        uniforms = double_uniforms(key, (players + 2,))
+        with jax.enable_x64(True):
+            weights, here = scaled_weights(jnp.roll(log_weights, turn)), (pinned + turn) % n
+            mass, certain = weights[here], jnp.floor(weights[here])
+            extra = uniforms[players] * mass < (mass - certain) * (certain + 1)
+            sure = _Outcome(here, extra)
+            drawn = from_counts(tournament(weights, uniforms[:players], sure), weights)
+            slot = a_copy(drawn, uniforms[players + 1], here)
+            return first_slot(jnp.where(drawn >= 0, (drawn - turn) % n, -1), slot, pinned)
+
+
+class _Outcome(NamedTuple):
+    """A particle, and whether it gets an extra copy."""
+
+    particle: Int[Array, ""]
+    extra: Bool[Array, ""]
+
+
+def _players(n: int) -> int:
+    """A power of two."""
+    return 2 ** max(n - 1, 0).bit_length()
+
+
+def tournament(
+    weights: Float64[Array, " n"], uniforms: Float64[Array, " m"], sure: _Outcome | None = None
+) -> Int32[Array, " n"]:
+    """Offspring counts; with `sure`, given that this particle ends so."""
+    n, size = len(weights), len(uniforms)
+    floor = jnp.floor(weights)
+    fraction = jnp.pad(weights - floor, (0, size - n))
+    player = jnp.arange(size, dtype=jnp.int32)
+    extra = jnp.zeros(size, jnp.int32)
+    for round in range(size.bit_length() - 1):
+        a, b = fraction[0::2], fraction[1::2]
+        total, u = a + b, uniforms[a.shape[0] : 2 * a.shape[0]]  # round r: the r-th dyadic block
+        merge = total <= 1
+        first_wins = jnp.where(merge, u * total < a, u * (2 - total) < 1 - b)
+        if sure is not None:
+            seat = sure.particle >> round
+            chance = _chance(fraction[seat], fraction[seat ^ 1], sure.extra)
+            match, is_first = seat >> 1, seat % 2 == 0
+            wins = u[match] < jnp.where(is_first, chance, 1 - chance)
+            plays = player[seat] == sure.particle
+            first_wins = first_wins.at[match].set(jnp.where(plays, wins, first_wins[match]))
+        # merge: the winner goes on with the sum. otherwise: the winner has its copy and is done
+        first_goes_on = first_wins == merge
+        done = jnp.where(first_goes_on, player[1::2], player[0::2])
+        extra = extra.at[done].set(jnp.where(merge, 0, 1).astype(jnp.int32))
+        player = jnp.where(first_goes_on, player[0::2], player[1::2])
+        fraction = jnp.where(merge, total, total - 1)
+    extra = extra.at[player].set(jnp.round(fraction).astype(jnp.int32))
+    return floor.astype(jnp.int32) + extra[:n]
+
+
+def _chance(
+    own: Float64[Array, ""], other: Float64[Array, ""], extra: Bool[Array, ""]
+) -> Float64[Array, ""]:
+    """Probability to win against `other`, given that one ends with an extra copy, or without."""
+    total = own + other
+    tiny = jnp.finfo(own.dtype).tiny
+    copy_now = (1 - other) / jnp.maximum((2 - total) * own, tiny)  # P(win) / P(extra)
+    go_on = (
+        own * (1 - total) / jnp.maximum(total * (1 - own), tiny)
+    )  # P(win, no extra) / P(no extra)
+    return jnp.where(total <= 1, jnp.where(extra, 1.0, go_on), jnp.where(extra, copy_now, 0.0))

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Float64, Int, Int32
 
 from smcgen.core._types import RandomKey
 from smcgen.core.resampling.base import (
     cumulative,
     double_uniforms,
+    first_slot,
     from_counts_below,
+    point_within,
     scaled_weights,
 )
 
@@ -25,8 +27,26 @@ class Systematic:
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
         offset = double_uniforms(key, ())
         with jax.enable_x64(True):
+            return comb(scaled_weights(log_weights), offset)
+
+    def conditional(
+        self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
+    ) -> Int32[Array, " n"]:
+        """One tooth is uniform on the pinned particle's interval, and places the others.
+
+        Chopin and Singh (2015), algorithm 4: there the offset is drawn first, biased by the number of
+        teeth it puts on the particle, and then one of these teeth.
+        """
+        uniform = double_uniforms(key, ())
+        with jax.enable_x64(True):
             weights = scaled_weights(log_weights)
-            edge = cumulative(weights)
-            whole = jnp.floor(edge)
-            below = whole.astype(jnp.int32) + (edge - whole > offset)
-            return from_counts_below(below, weights)
+            tooth, offset = point_within(weights, uniform, pinned)
+            return first_slot(comb(weights, offset), tooth, pinned)
+
+
+def comb(weights: Float64[Array, " n"], offset: Float64[Array, ""]) -> Int32[Array, " n"]:
+    """Tooth k lies at `k + offset` of the cumulated weights, which end at n."""
+    edge = cumulative(weights)
+    whole = jnp.floor(edge)
+    below = whole.astype(jnp.int32) + (edge - whole > offset)
+    return from_counts_below(below, weights)
