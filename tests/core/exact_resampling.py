@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from functools import cache
 
 import numpy as np
 
@@ -115,3 +116,35 @@ def ssp(nw):
     for extra, p in play(players, [], 1.0):
         counts = certain + np.bincount(np.array(extra, int), minlength=len(nw))[: len(nw)]
         yield np.repeat(np.arange(len(nw)), counts.astype(int)), p
+
+
+# ---- what conditional laws are for: one sweep of conditional SMC on a chain of two times ----------------------
+
+START, MOVE = np.array([0.6, 0.4]), np.array([[0.8, 0.2], [0.3, 0.7]])
+POTENTIAL = np.array([[1.0, 0.2], [0.3, 1.0]])
+
+
+def posterior():
+    """pi(x_0, x_1)."""
+    joint = np.einsum("a,ab->ab", START * POTENTIAL[0], MOVE * POTENTIAL[1])
+    return joint / joint.sum()
+
+
+def after_a_sweep(given_first, n):
+    """Law of (x_0, x_1) after one sweep begun in `posterior()`, the reference in slot 0.
+
+    `given_first(nw)` is the law of the ancestors, the first of which must be 0.
+    """
+    given_first = cache(given_first)
+    out = np.zeros((2, 2))
+    for (a, b), p in np.ndenumerate(posterior()):
+        for others in itertools.product(range(2), repeat=n - 1):
+            x0 = np.array([a, *others])
+            w = POTENTIAL[0][x0]
+            for ancestors, q in given_first(tuple((n * w / w.sum()).tolist())).items():
+                past = x0[list(ancestors)]
+                for moved in itertools.product(range(2), repeat=n - 1):
+                    x1 = np.array([b, *moved])
+                    r = p * np.prod(START[list(others)]) * q * np.prod(MOVE[past[1:], x1[1:]])
+                    np.add.at(out, (past, x1), r * POTENTIAL[1][x1] / POTENTIAL[1][x1].sum())
+    return out
