@@ -8,7 +8,11 @@ in both frameworks.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
 
@@ -46,6 +50,10 @@ class Backend(Protocol):
         """Sum over all axes but the first, in float32 at least; a tensor of shape (rows,)."""
         ...
 
+    def log_mean_exp(self, scores: Any, k: int, strength: Any) -> Any:
+        """`1/strength log mean exp(strength s)` over each k consecutive scores; their mean at strength 0."""
+        ...
+
     def take(self, tree: PyTree, index: Index) -> PyTree:
         """Rows `index` of every leaf."""
         ...
@@ -63,10 +71,25 @@ class Backend(Protocol):
     ) -> tuple[Any, PyTree, Tensor]:
         """`function(x) = (values (rows,), extra)`: values, extra, and each row's gradient of its own value.
 
-        Rows must not depend on each other.
+        Rows must not depend on each other. What is not finite in the gradient becomes 0.
         """
+        ...
+
+    def inference(self) -> AbstractContextManager:
+        """Inside, nothing is recorded for gradients, but by `gradient`."""
+        ...
+
+    def kept(self, x: Tensor) -> Any:
+        """A tensor as a history keeps it: not on the device of a network."""
         ...
 
     def switch(self, index: Any, branches: list[Callable[..., PyTree]], *operands: Any) -> PyTree:
         """`branches[index](*operands)`."""
         ...
+
+
+def at(values: np.ndarray, t: Any) -> Any:
+    """`values[t]`: a Python number for a t of Python, an array inside a JAX program."""
+    if isinstance(t, int | np.integer):
+        return values[t].item()
+    return jnp.asarray(values)[t]

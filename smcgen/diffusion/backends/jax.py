@@ -1,12 +1,14 @@
 """Diffusion models in JAX."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.nn import logsumexp
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
@@ -33,6 +35,13 @@ class JAX:
     def sum(self, x: Tensor) -> Tensor:
         return jnp.sum(to_float32(x).reshape(x.shape[0], -1), axis=1)
 
+    def log_mean_exp(self, scores: Any, k: int, strength: Any) -> Any:
+        grouped = self.per_row(scores).reshape(-1, k)
+        strength = jnp.asarray(strength, grouped.dtype)
+        safe = jnp.where(strength == 0, 1.0, strength)
+        soft = (logsumexp(safe * grouped, axis=1) - jnp.log(k)) / safe
+        return jnp.where(strength == 0, grouped.mean(1), soft)
+
     def take(self, tree: PyTree, index: Index) -> PyTree:
         return jax.tree.map(lambda x: x[index], tree)
 
@@ -46,7 +55,14 @@ class JAX:
         self, function: Callable[[Tensor], tuple[Any, PyTree]], x: Tensor
     ) -> tuple[Any, PyTree, Tensor]:
         values, pullback, extra = jax.vjp(function, x, has_aux=True)
-        return values, extra, pullback(jnp.ones_like(values))[0]
+        (gradient,) = pullback(jnp.ones_like(values))
+        return values, extra, jnp.where(jnp.isfinite(gradient), gradient, 0)
+
+    def inference(self) -> AbstractContextManager:
+        return nullcontext()
+
+    def kept(self, x: Tensor) -> Any:
+        return x
 
     def switch(self, index: Any, branches: list[Callable[..., PyTree]], *operands: Any) -> PyTree:
         if isinstance(index, int | np.integer):

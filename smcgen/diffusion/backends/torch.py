@@ -1,6 +1,8 @@
 """Diffusion models in torch."""
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,6 +49,14 @@ class Torch:
         wide = x if x.dtype == torch.float64 else x.float()
         return wide.reshape(len(x), -1).sum(1)
 
+    def log_mean_exp(self, scores: Any, k: int, strength: Any) -> Any:
+        if not isinstance(scores, torch.Tensor):
+            scores = torch.from_numpy(self.per_row(scores))
+        grouped = scores.double().reshape(-1, k)
+        if strength == 0:
+            return grouped.mean(1)
+        return (torch.logsumexp(strength * grouped, 1) - math.log(k)) / strength
+
     def take(self, tree: PyTree, index: Index) -> PyTree:
         rows = np.asarray(index)
         on_device: dict[Any, Any] = {}
@@ -78,7 +88,16 @@ class Torch:
             values, extra = function(x)
             (gradient,) = torch.autograd.grad(values.sum(), x)
         detached = lambda v: v.detach() if isinstance(v, torch.Tensor) else v
+        gradient = torch.where(gradient.isfinite(), gradient, 0)
         return values.detach(), jax.tree.map(detached, extra), gradient
+
+    def inference(self) -> AbstractContextManager:
+        return torch.no_grad()
+
+    def kept(self, x: Tensor) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        return (x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy()
 
     def switch(self, index: Any, branches: list[Callable[..., PyTree]], *operands: Any) -> PyTree:
         return branches[int(index)](*operands)

@@ -1,0 +1,4 @@
+"""Kernels: how a reverse process moves, and its schedules."""
+
+from smcgen.diffusion.base import Kernel as Kernel
+from smcgen.diffusion.kernels.gaussian import Gaussian as Gaussian

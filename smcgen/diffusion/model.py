@@ -1,0 +1,308 @@
+"""`DiffusionModel`: a denoising process steered by a reward, as a Feynman-Kac model.
+
+    x_0 ~ p(x_0) pure noise,    x_t ~ q(. | x_{t-1}),    G_t = psi_t / psi_{t-1} * p / q,    psi_0 = 1
+
+with `log psi_T = strength * r(x_T)`, so that
+
+    Z = E_p[ exp(strength r(x_T)) ],    pi(x_{0:T}) ∝ p(x_{0:T}) exp(strength r(x_T))    whatever twist and proposal.
+
+One class for Gaussian and masked kernels, JAX (the entire run is one jitted scan) and torch (driven from Python).
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import jax
+import numpy as np
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.cost import Cost, Meter
+from smcgen.diffusion.backends.base import Index, PerRow, Tensor, at
+from smcgen.diffusion.base import Kernel, Proposal, Reward, Scorer, Twist
+from smcgen.diffusion.candidates import choose, split_keys
+from smcgen.diffusion.pinning import Pinnable
+from smcgen.diffusion.proposals.base import Base
+from smcgen.diffusion.state import DiffusionRecord, DiffusionState
+from smcgen.diffusion.twists.potentials import Difference
+from smcgen.errors import InvalidArgument
+
+_PLAIN, _TWISTED, _LAST = 0, 1, 2
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DiffusionModel(Pinnable):
+    """A diffusion model steered by a reward.
+
+    Attributes:
+        kernel: the reverse process, with its denoiser.
+        reward: r; None samples the base model.
+        strength: lambda, so that the target is `p(x) exp(strength r(x))`.
+        twist: what guides before the end; None: nothing (plain importance sampling).
+        proposal: the law that is drawn from.
+        candidates: M draws for each particle at every twisted step, of which one is kept in proportion
+            to its weight; the weight is their mean, so the particle is properly weighted (nested importance
+            sampling, Naesseth et al. 2015; the proposal of SVDD, Li et al. 2024, with its exact weight). Costs M
+            times as much there.
+        times: the times t in 0..T-1 at which the twist is evaluated, and after which the population may be
+            resampled; None: every t in 1..T-1 that a random step follows. Nowhere else is the reward called,
+            but at the end.
+        ladder: `strength_t / strength` for t = 0..T, the last of them 1; None: 1 everywhere.
+        num_problems: None, or how many prompts are steered together; resampling is within each.
+
+    Raises:
+        InvalidArgument: a strength that is not finite; a time that a deterministic step follows; a twist or
+            candidates with a kernel that is deterministic throughout.
+    """
+
+    kernel: Kernel
+    reward: Reward | None = None
+    strength: Any = 1.0
+    twist: Twist | None = Difference()
+    proposal: Proposal = Base()
+    candidates: int = field(default=1, metadata={"static": True})
+    times: tuple[int, ...] | None = field(default=None, metadata={"static": True})
+    ladder: tuple[float, ...] | None = field(default=None, metadata={"static": True})
+    num_problems: int | None = field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel, Kernel):
+            return  # JAX builds structures without contents
+        if isinstance(self.strength, Real) and not math.isfinite(self.strength):
+            raise InvalidArgument("strength", self.strength, "a finite number")
+        if isinstance(self.candidates, bool) or self.candidates < 1:
+            raise InvalidArgument("candidates", self.candidates, "an integer >= 1")
+        if self.ladder is not None:
+            _check_ladder(self.ladder, self.num_steps)
+        steers = self.reward is not None and self.twist is not None and self.twist.value is not None
+        if self.times is not None:
+            _check_times(self.times, self.kernel.deterministic)
+        elif steers and not self.twist_times:
+            raise InvalidArgument(
+                "kernel",
+                "one whose steps are all deterministic",
+                "a random step before the last (eta > 0), since copies of a particle would stay "
+                "copies; or twist=None, which weights the finished samples only",
+            )
+
+    @property
+    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """T."""
+        return self.kernel.num_steps
+
+    @property
+    def traceable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether kernel and reward are pure JAX."""
+        return self.kernel.backend.traceable and (self.reward is None or self.reward.traceable)
+
+    @cached_property
+    def twist_times(self) -> tuple[int, ...]:
+        """The times at which the twist is evaluated, the end apart."""
+        if self.reward is None or self.twist is None or self.twist.value is None:
+            return ()
+        if self.times is not None:
+            return self.times
+        return tuple(t for t in range(1, self.num_steps) if not self.kernel.deterministic[t])
+
+    @cached_property
+    def _kinds(self) -> np.ndarray:
+        kinds = np.full(self.num_steps + 1, _PLAIN, np.int32)
+        kinds[list(self.twist_times)] = _TWISTED
+        kinds[-1] = _LAST
+        return kinds
+
+    @cached_property
+    def _ladder(self) -> np.ndarray:
+        return np.ones(self.num_steps + 1) if self.ladder is None else np.asarray(self.ladder)
+
+    # ---- the Feynman-Kac model -------------------------------------------------------------------
+
+    def init(self, key: RandomKey, n: int) -> tuple[DiffusionState, Any]:
+        return self._first(key, n, None)
+
+    def step(self, key: RandomKey, t: Any, state: DiffusionState) -> tuple[DiffusionState, Any]:
+        return self._step(key, t, state, None)
+
+    def take(self, state: DiffusionState, ancestors: Any) -> DiffusionState:
+        xp = self.kernel.backend.xp
+        ancestors = xp.asarray(ancestors).reshape(self._problems, -1)
+        offsets = np.arange(self._problems)[:, None] * ancestors.shape[1]
+        return self.kernel.backend.take(state, (ancestors + offsets).reshape(-1))
+
+    def particles(self, state: DiffusionState) -> Tensor:
+        """The data x_T as it came, not decoded; shape (n, ...) or (problems, n, ...)."""
+        return self._per_problem(state.x)
+
+    def cost(self, state: DiffusionState) -> Cost | None:
+        """Calls of denoiser and reward so far; None inside a JAX program, see `work`."""
+        return None if state.meter is None else state.meter.read()
+
+    def work(self, n_particles: int) -> Cost:
+        """What a run will cost: calls of the denoiser and of the reward, in rows."""
+        rows, looks = n_particles * self._problems, len(self.twist_times)
+        wide = rows * self.candidates
+        start = 0 in self.twist_times
+        nfe = rows * (self.num_steps - looks + start) + wide * (looks - start)
+        if self.reward is None:
+            return Cost(nfe=nfe)
+        calls = wide
+        if self.twist is not None and self.twist.value is not None:
+            count = self.twist.value.reward_calls
+            calls += (looks - start) * count(wide) + start * count(rows)
+        return Cost(nfe=nfe, reward_calls=calls)
+
+    def resamples(self, t: Any) -> Any:
+        """Whether step t may begin with a resampling: the twist was evaluated at t - 1."""
+        return at(self._kinds == _TWISTED, t - 1)
+
+    def _first(
+        self, key: RandomKey, n: int, pinned: DiffusionRecord | None
+    ) -> tuple[DiffusionState, Any]:
+        kernel, rows = self.kernel, n * self._problems
+        xp = kernel.backend.xp
+        draw_key, value_key = split_keys(key, 2)
+        zeros = xp.zeros(rows)
+        with kernel.backend.inference():
+            x = kernel.draw_prior(draw_key, rows)
+            x = x if pinned is None else self._put(x, pinned)
+            start = self.twist.start(rows, xp) if self.twist else ()
+            gradient = x * 0 if self.proposal.guided else None
+            meter = None if self.traceable else Meter()
+            before = DiffusionState(x, None, gradient, start, zeros, xp.full(rows, xp.nan), meter)
+            state = self._looked_at(int(self._kinds[0]), value_key, 0, x, before)
+        return state, self._per_problem(state.log_psi)
+
+    def _step(
+        self, key: RandomKey, t: Any, state: DiffusionState, pinned: DiffusionRecord | None
+    ) -> tuple[DiffusionState, Any]:
+        kinds = sorted(set(self._kinds[1:].tolist()))
+        branches = [lambda *a, kind=kind: self._moved(kind, *a) for kind in kinds]
+        index = at(np.searchsorted(kinds, self._kinds), t)
+        with self.kernel.backend.inference():
+            state, log_g = self.kernel.backend.switch(index, branches, key, t, state, pinned)
+        return state, self._per_problem(log_g)
+
+    def _moved(
+        self,
+        kind: int,
+        key: RandomKey,
+        t: Any,
+        state: DiffusionState,
+        pinned: DiffusionRecord | None,
+    ) -> tuple[DiffusionState, PerRow]:
+        """One step; at steps that are looked at, each particle is the best of its candidates by lot."""
+        kernel, m = self.kernel, 1 if kind == _PLAIN else self.candidates
+        draw_key, value_key, choose_key = split_keys(key, 3)
+        rows = len(state.log_psi)
+        wide = state if m == 1 else kernel.backend.take(state, np.repeat(np.arange(rows), m))
+        old = (t, wide.x, wide.prediction, wide.gradient)
+        x = self.proposal.draw(draw_key, *old, kernel)
+        x = x if pinned is None else self._put(x, pinned)
+        log_ratio = kernel.backend.per_row(self.proposal.log_ratio(*old, x, kernel))
+        new = self._looked_at(kind, value_key, t, x, wide)
+        log_g = new.log_psi - wide.log_psi + log_ratio
+        if m == 1:
+            return new, log_g
+        fixed = None if pinned is None else np.arange(self._problems) * (rows // self._problems)
+        chosen, log_g = choose(choose_key, log_g.reshape(rows, m), fixed)
+        xp = kernel.backend.xp
+        return kernel.backend.take(new, np.arange(rows) * m + xp.asarray(chosen)), xp.asarray(log_g)
+
+    def _looked_at(
+        self, kind: int, key: RandomKey, t: Any, x: Tensor, before: DiffusionState
+    ) -> DiffusionState:
+        """x_t with its prediction, value and `log psi_t`; `before` has the same rows at t - 1."""
+        kernel, backend = self.kernel, self.kernel.backend
+        rows = len(before.log_psi)
+        problem = np.repeat(np.arange(self._problems), rows // self._problems)
+        meter, gradient = before.meter, None if before.gradient is None else x * 0
+        score = self._scorer(meter)
+        if kind == _LAST:
+            if self.reward is None:
+                return replace(before, x=x, gradient=gradient)
+            value = backend.per_row(score(x, problem))
+            return replace(
+                before, x=x, gradient=gradient, value=value, log_psi=self.strength * value
+            )
+        if meter is not None:
+            meter.add(nfe=rows)
+        predict = lambda x: kernel.predict(t, x, problem, before.prediction)
+        if kind == _PLAIN:
+            return replace(before, x=x, prediction=predict(x), gradient=gradient)
+        assert self.twist is not None
+        assert self.twist.value is not None
+        strength, look = self.strength * at(self._ladder, t), self.twist.value
+
+        def seen(x: Tensor) -> tuple[Any, PyTree]:
+            prediction = predict(x)
+            value = look(key, t, x, prediction, problem, kernel, score, self.strength)
+            return value, prediction
+
+        if self.proposal.guided:
+            value, prediction, gradient = backend.gradient(seen, x)
+            gradient = strength * gradient
+        else:
+            value, prediction = seen(x)
+        value, xp = backend.per_row(value), backend.xp
+        log_psi, memory = self.twist.update(strength, value, before.memory, before.log_psi, xp)
+        # -inf before the end means "not yet": the end may still be possible, and psi must not exclude it
+        hopeless = value == -xp.inf
+        keep = lambda new, old: xp.where(hopeless, old, new)
+        return replace(
+            before,
+            x=x,
+            prediction=prediction,
+            gradient=gradient,
+            memory=jax.tree.map(keep, memory, before.memory),
+            log_psi=keep(log_psi, before.log_psi),
+            value=value,
+        )
+
+    def _scorer(self, meter: Meter | None) -> Scorer:
+        """The reward, counted and timed."""
+
+        def score(data: Tensor, problem: Index) -> Any:
+            assert self.reward is not None
+            if meter is None:
+                return self.reward(data, problem, self.kernel.decode)
+            with meter.reward():
+                scores = self.reward(data, problem, self.kernel.decode)
+            meter.add(reward_calls=len(problem))
+            return scores
+
+        return score
+
+
+def _check_times(times: tuple[int, ...], deterministic: tuple[bool, ...]) -> None:
+    for t in times:
+        if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < len(deterministic):
+            allowed = f"integers from 0 to {len(deterministic) - 1}, each once"
+            raise InvalidArgument("times", times, allowed)
+        if deterministic[t]:
+            random = [t for t, fixed in enumerate(deterministic) if not fixed]
+            allowed = (
+                f"times that a random step follows: resampling before step {t + 1}, which is deterministic, "
+                f"would leave copies of particles that stay copies. Such times are {_ranges(random)}"
+            )
+            raise InvalidArgument("times", times, allowed)
+
+
+def _check_ladder(ladder: tuple[float, ...], num_steps: int) -> None:
+    if len(ladder) != num_steps + 1 or not np.all(np.isfinite(ladder)) or ladder[-1] != 1:
+        raise InvalidArgument(
+            "ladder", ladder, f"{num_steps + 1} finite numbers, the last of them 1"
+        )
+
+
+def _ranges(times: list[int]) -> str:
+    """`0-17, 20` for 0..17 and 20."""
+    runs: list[list[int]] = []
+    for t in times:
+        if runs and runs[-1][-1] == t - 1:
+            runs[-1].append(t)
+        else:
+            runs.append([t])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs) or "none"

@@ -1,0 +1,58 @@
+"""A function of a batch, called on parts of it that fit into memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None) -> list[Any]:
+    """`function(indices)` on consecutive parts of at most `size` rows, on the host.
+
+    A part that runs out of device memory is halved and tried again, and so are all after it: what was done stays
+    done. A single row that does not fit is an error.
+    """
+    size, done, results = min(size or rows, rows), 0, []
+    while done < rows:
+        try:
+            results.append(function(np.arange(done, min(done + size, rows))))
+        except Exception as error:
+            if not _out_of_memory(error) or size == 1:
+                raise
+            size = (size + 1) // 2
+            _free()
+            continue
+        done += size
+    return results
+
+
+def mapped(function: Callable[[Any], Any], operands: Any, size: int | None) -> Any:
+    """The same inside a JAX program: `function(parts)` of pytrees with rows leading, results put together."""
+    rows = len(jax.tree.leaves(operands)[0])
+    if size is None or size >= rows:
+        return function(operands)
+    whole = rows - rows % size
+    parts = jax.tree.map(lambda x: jnp.asarray(x[:whole]).reshape(-1, size, *x.shape[1:]), operands)
+    scores = jax.lax.map(function, parts).reshape(whole)
+    if whole == rows:
+        return scores
+    rest = function(jax.tree.map(lambda x: x[whole:], operands))
+    return jnp.concatenate([scores, jnp.asarray(rest)])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch's and JAX's ways to say so."""
+    name = type(error).__name__
+    return name == "OutOfMemoryError" or (
+        name in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
+def _free() -> None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
