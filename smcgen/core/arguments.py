@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core.body import Keep, Settings
-from smcgen.core.resampling import resolve as resampling_scheme
-from smcgen.core.select import Adaptive
+from smcgen.core.resampling.when import resampler
 from smcgen.errors import InvalidArgument, UnknownName
 
 
@@ -25,7 +24,7 @@ def settings_of(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Setti
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))
-    return Settings(int(n), Adaptive(resampling_scheme(resampling), float(ess_threshold)), keep)
+    return Settings(int(n), resampler(resampling, float(ess_threshold)), keep)
 
 
 def keys_of(key: Any, problems: int | None) -> Any:

@@ -11,9 +11,10 @@ from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
 from smcgen.core.drivers import Driver
 from smcgen.core.reference import at
+from smcgen.core.resampling import Adaptive
 from smcgen.core.resolve import Resolved
 from smcgen.core.result import SMCResult
-from smcgen.core.select import Adaptive, Selection, ancestor_of_reference, reweight, select
+from smcgen.core.select import Selection, ancestor_of_reference, reweight, select
 from smcgen.core.status import Status
 from smcgen.errors import ModelError
 
@@ -139,7 +140,7 @@ def _pinned(
         log_continue = _checked(draw(t, state, path), carry.log_weights.shape, "log_continue")
         return ancestor_of_reference(step_key, t, carry.log_weights, log_continue)
 
-    due = on & settings.resampler.due(carry.ess, settings.n)
+    due = on & settings.resampler.due(t, carry.ess, settings.n)
     return driver.cond(due, drawn, lambda state: itself, carry.state)
 
 

@@ -8,7 +8,6 @@ from smcgen.core.arguments import settings_of
 from smcgen.core.body import Keep
 from smcgen.core.feynman_kac import Model
 from smcgen.core.resampling import Resampling, conditional
-from smcgen.core.resampling import resolve as resampling_scheme
 from smcgen.core.resolve import resolve
 from smcgen.core.result import SMCResult
 from smcgen.core.run import execute
@@ -56,8 +55,8 @@ def conditional_smc(
         SMCError: the run failed.
     """
     check_pinnable(model, ancestor_sampling)
-    conditional(resampling_scheme(resampling))
     settings = settings_of(n_particles, resampling, ess_threshold, keep)
+    conditional(settings.resampler.scheme)
     settings = replace(settings, ancestor_sampling=bool(ancestor_sampling))
     if reference is None:
         raise InvalidArgument(

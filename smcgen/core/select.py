@@ -4,36 +4,20 @@ They act on `(n,)` or `(problems, n)` arrays alike, are the same for traceable a
 and move nothing but log-weights and ancestors between host and device.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
-from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling import Adaptive, conditional
 from smcgen.core.resampling.base import double_uniforms, scaled_weights
 from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    """Resample when it is due: when `ESS < ess_threshold * n`; always at 1, never at 0.
-
-    Wraps any scheme. A skipped resampling keeps the weights.
-    """
-
-    scheme: Resampling
-    ess_threshold: float = 0.5
-
-    def due(self, ess: PerProblem, n: int) -> Bool[Array, "*problems"]:
-        """Whether a population of n with this effective sample size is resampled."""
-        return (ess < self.ess_threshold * n) | (self.ess_threshold >= 1)
 
 
 class Selection(NamedTuple):
@@ -69,7 +53,7 @@ def select(
 
     def one(key, log_weights, ess, active, pinned):
         resample, propagate, _ = _step_keys(key, t)
-        due = active & resampler.due(ess, n)
+        due = active & resampler.due(t, ess, n)
         fixed = jax.lax.stop_gradient(log_weights)
         if pinned is None:
             drawn = resampler.scheme(resample, fixed)

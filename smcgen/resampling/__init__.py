@@ -1,7 +1,7 @@
 """Resampling schemes, for `smc(..., resampling=SSP())`; `SCHEMES` has them by name.
 
 Which to use when: `smcgen.core.resampling.base`. Any function of a key and log-weights, shape (n,), to
-ancestors is a scheme (`Resampling`).
+ancestors is a scheme (`Resampling`). `Every` and `AtSteps` say at which steps one may be used.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +11,9 @@ from smcgen._lazy import lazy
 if TYPE_CHECKING:
     from smcgen.core.resampling import SCHEMES as SCHEMES
     from smcgen.core.resampling import SSP as SSP
+    from smcgen.core.resampling import AtSteps as AtSteps
+    from smcgen.core.resampling import Conditional as Conditional
+    from smcgen.core.resampling import Every as Every
     from smcgen.core.resampling import Killing as Killing
     from smcgen.core.resampling import Multinomial as Multinomial
     from smcgen.core.resampling import Resampling as Resampling
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMES",
     "SSP",
+    "AtSteps",
+    "Conditional",
+    "Every",
     "Killing",
     "Multinomial",
     "Resampling",

@@ -1,60 +1,18 @@
-"""Resampling schemes; see `smcgen.core.resampling.base` for which to use when."""
+"""Resampling schemes; see `smcgen.core.resampling.base` for which to use, `.when` for when they are used."""
 
 from smcgen.core.resampling.base import Conditional as Conditional
 from smcgen.core.resampling.base import ConditionalLaw as ConditionalLaw
 from smcgen.core.resampling.base import Resampling as Resampling
 from smcgen.core.resampling.killing import Killing as Killing
 from smcgen.core.resampling.multinomial import Multinomial as Multinomial
+from smcgen.core.resampling.registry import SCHEMES as SCHEMES
+from smcgen.core.resampling.registry import conditional as conditional
+from smcgen.core.resampling.registry import resolve as resolve
 from smcgen.core.resampling.residual import Residual as Residual
 from smcgen.core.resampling.ssp import SSP as SSP
 from smcgen.core.resampling.stratified import Stratified as Stratified
 from smcgen.core.resampling.systematic import Systematic as Systematic
-from smcgen.errors import InvalidArgument, UnknownName
-
-__all__ = [
-    "SCHEMES",
-    "SSP",
-    "Conditional",
-    "ConditionalLaw",
-    "Killing",
-    "Multinomial",
-    "Resampling",
-    "Residual",
-    "Stratified",
-    "Systematic",
-    "conditional",
-    "resolve",
-]
-
-SCHEMES: dict[str, Resampling] = {
-    "multinomial": Multinomial(),
-    "stratified": Stratified(),
-    "systematic": Systematic(),
-    "residual": Residual(),
-    "ssp": SSP(),
-    "killing": Killing(),
-}
-
-
-def resolve(resampling: str | Resampling) -> Resampling:
-    """A scheme by its name, or the scheme itself."""
-    if isinstance(resampling, str):
-        if resampling not in SCHEMES:
-            raise UnknownName("resampling", resampling, SCHEMES)
-        return SCHEMES[resampling]
-    if not callable(resampling):
-        raise InvalidArgument("resampling", resampling, "a scheme or one of its names")
-    return resampling
-
-
-def conditional(resampling: str | Resampling) -> ConditionalLaw:
-    """A scheme's law given the ancestor of slot 0: `(key, log_weights, pinned) -> ancestors`.
-
-    Raises:
-        InvalidArgument: the scheme has none.
-    """
-    scheme = resolve(resampling)
-    if not isinstance(scheme, Conditional):
-        have = ", ".join(repr(k) for k, v in SCHEMES.items() if isinstance(v, Conditional))
-        raise InvalidArgument("resampling", resampling, f"a scheme with a conditional law: {have}")
-    return scheme.conditional
+from smcgen.core.resampling.when import Adaptive as Adaptive
+from smcgen.core.resampling.when import AtSteps as AtSteps
+from smcgen.core.resampling.when import Every as Every
+from smcgen.core.resampling.when import Scheduled as Scheduled
