@@ -95,6 +95,8 @@ def step(
 ) -> tuple[Carry, Info]:
     """Times 1..T: resample if due, move, weight. With a `path`, particle 0 follows it."""
     on = active(model, carry)
+    if model.resamples:
+        on = on & model.resamples(t)
     pinned = (
         None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
     )

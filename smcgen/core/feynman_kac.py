@@ -70,6 +70,13 @@ class FeynmanKac(ABC, Generic[State]):
         """
         return False
 
+    def resamples(self, t: Any) -> Any:
+        """Whether step t may begin with a resampling, whatever the run asks for. Default: any step may.
+
+        A model says no where copies would stay copies (a deterministic step), or where it does not weight.
+        """
+        return True
+
     def record(self, state: State) -> PyTree:
         """What `keep="particles"` remembers, particle axis leading. Default: the state itself."""
         return state

@@ -13,7 +13,7 @@ from smcgen.errors import ModelError
 
 _CHECKPOINTING = ("fingerprint", "dump", "load")
 _PINNED = ("init_pinned", "step_pinned", "log_continue", "log_transition")
-_OPTIONAL = ("done", "record", "particles", "cost", "describe", "close", *_PINNED)
+_OPTIONAL = ("done", "resamples", "record", "particles", "cost", "describe", "close", *_PINNED)
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Resolved:
     step: Callable
     take: Callable
     done: Callable | None
+    resamples: Callable | None
     record: Callable | None
     particles: Callable | None
     cost: Callable | None

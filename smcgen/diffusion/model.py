@@ -26,6 +26,7 @@ from smcgen.diffusion.candidates import choose, split_keys
 from smcgen.diffusion.pinning import Pinnable
 from smcgen.diffusion.proposals.base import Base
 from smcgen.diffusion.state import DiffusionRecord, DiffusionState
+from smcgen.diffusion.steps import checked_ladder, chosen_steps
 from smcgen.diffusion.twists.potentials import Difference
 from smcgen.errors import InvalidArgument
 
@@ -47,15 +48,15 @@ class DiffusionModel(Pinnable):
             to its weight; the weight is their mean, so the particle is properly weighted (nested importance
             sampling, Naesseth et al. 2015; the proposal of SVDD, Li et al. 2024, with its exact weight). Costs M
             times as much there.
-        times: the times t in 0..T-1 at which the twist is evaluated, and after which the population may be
-            resampled; None: every t in 1..T-1 that a random step follows. Nowhere else is the reward called,
-            but at the end.
+        steps: the steps t = 1..T that may begin with a resampling: numbers, or an `Every` or `AtSteps`; None: all
+            random ones but the first. The twist is evaluated just before them, at t - 1, and nowhere else is
+            the reward called, but at the end.
         ladder: `strength_t / strength` for t = 0..T, the last of them 1; None: 1 everywhere.
         num_problems: None, or how many prompts are steered together; resampling is within each.
 
     Raises:
-        InvalidArgument: a strength that is not finite; a time that a deterministic step follows; a twist or
-            candidates with a kernel that is deterministic throughout.
+        InvalidArgument: a strength that is not finite; a deterministic step among `steps`; a twist with a kernel that
+            is deterministic throughout.
     """
 
     kernel: Kernel
@@ -64,8 +65,8 @@ class DiffusionModel(Pinnable):
     twist: Twist | None = Difference()
     proposal: Proposal = Base()
     candidates: int = field(default=1, metadata={"static": True})
-    times: tuple[int, ...] | None = field(default=None, metadata={"static": True})
-    ladder: tuple[float, ...] | None = field(default=None, metadata={"static": True})
+    steps: Any = field(default=None, metadata={"static": True})
+    ladder: Any = field(default=None, metadata={"static": True})
     num_problems: int | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -75,18 +76,17 @@ class DiffusionModel(Pinnable):
             raise InvalidArgument("strength", self.strength, "a finite number")
         if isinstance(self.candidates, bool) or self.candidates < 1:
             raise InvalidArgument("candidates", self.candidates, "an integer >= 1")
-        if self.ladder is not None:
-            _check_ladder(self.ladder, self.num_steps)
-        steers = self.reward is not None and self.twist is not None and self.twist.value is not None
-        if self.times is not None:
-            _check_times(self.times, self.kernel.deterministic)
-        elif steers and not self.twist_times:
+        if self.steps is not None:
+            steps = chosen_steps(self.steps, self.kernel.deterministic)
+            object.__setattr__(self, "steps", steps)
+        elif self._steers and not self.resampling_steps:
             raise InvalidArgument(
                 "kernel",
-                "one whose steps are all deterministic",
-                "a random step before the last (eta > 0), since copies of a particle would stay "
-                "copies; or twist=None, which weights the finished samples only",
+                "one whose steps are deterministic",
+                "random steps (eta > 0), since copies of a particle would stay copies; or twist=None, "
+                "which weights the finished samples only",
             )
+        object.__setattr__(self, "ladder", checked_ladder(self.ladder, self.num_steps))
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -98,19 +98,22 @@ class DiffusionModel(Pinnable):
         """Whether kernel and reward are pure JAX."""
         return self.kernel.backend.traceable and (self.reward is None or self.reward.traceable)
 
+    @property
+    def _steers(self) -> bool:
+        """Whether anything is looked at before the end."""
+        looks = self.twist is not None and self.twist.value is not None
+        return self.reward is not None and looks
+
     @cached_property
-    def twist_times(self) -> tuple[int, ...]:
-        """The times at which the twist is evaluated, the end apart."""
-        if self.reward is None or self.twist is None or self.twist.value is None:
-            return ()
-        if self.times is not None:
-            return self.times
-        return tuple(t for t in range(1, self.num_steps) if not self.kernel.deterministic[t])
+    def resampling_steps(self) -> tuple[int, ...]:
+        """The steps that may begin with a resampling; the twist is evaluated one time before each."""
+        return chosen_steps(self.steps, self.kernel.deterministic) if self._steers else ()
 
     @cached_property
     def _kinds(self) -> np.ndarray:
+        """What happens at each time t = 0..T."""
         kinds = np.full(self.num_steps + 1, _PLAIN, np.int32)
-        kinds[list(self.twist_times)] = _TWISTED
+        kinds[np.asarray(self.resampling_steps, np.int32) - 1] = _TWISTED
         kinds[-1] = _LAST
         return kinds
 
@@ -142,9 +145,9 @@ class DiffusionModel(Pinnable):
 
     def work(self, n_particles: int) -> Cost:
         """What a run will cost: calls of the denoiser and of the reward, in rows."""
-        rows, looks = n_particles * self._problems, len(self.twist_times)
+        rows, steps = n_particles * self._problems, self.resampling_steps
+        looks, start = len(steps), 1 in steps
         wide = rows * self.candidates
-        start = 0 in self.twist_times
         nfe = rows * (self.num_steps - looks + start) + wide * (looks - start)
         if self.reward is None:
             return Cost(nfe=nfe)
@@ -155,7 +158,7 @@ class DiffusionModel(Pinnable):
         return Cost(nfe=nfe, reward_calls=calls)
 
     def resamples(self, t: Any) -> Any:
-        """Whether step t may begin with a resampling: the twist was evaluated at t - 1."""
+        """Whether step t is one of `resampling_steps`."""
         return at(self._kinds == _TWISTED, t - 1)
 
     def _first(
@@ -274,35 +277,3 @@ class DiffusionModel(Pinnable):
             return scores
 
         return score
-
-
-def _check_times(times: tuple[int, ...], deterministic: tuple[bool, ...]) -> None:
-    for t in times:
-        if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < len(deterministic):
-            allowed = f"integers from 0 to {len(deterministic) - 1}, each once"
-            raise InvalidArgument("times", times, allowed)
-        if deterministic[t]:
-            random = [t for t, fixed in enumerate(deterministic) if not fixed]
-            allowed = (
-                f"times that a random step follows: resampling before step {t + 1}, which is deterministic, "
-                f"would leave copies of particles that stay copies. Such times are {_ranges(random)}"
-            )
-            raise InvalidArgument("times", times, allowed)
-
-
-def _check_ladder(ladder: tuple[float, ...], num_steps: int) -> None:
-    if len(ladder) != num_steps + 1 or not np.all(np.isfinite(ladder)) or ladder[-1] != 1:
-        raise InvalidArgument(
-            "ladder", ladder, f"{num_steps + 1} finite numbers, the last of them 1"
-        )
-
-
-def _ranges(times: list[int]) -> str:
-    """`0-17, 20` for 0..17 and 20."""
-    runs: list[list[int]] = []
-    for t in times:
-        if runs and runs[-1][-1] == t - 1:
-            runs[-1].append(t)
-        else:
-            runs.append([t])
-    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs) or "none"

@@ -17,6 +17,7 @@ import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.feynman_kac import FeynmanKac
+from smcgen.core.reference import at as time
 from smcgen.diffusion.backends.base import Tensor
 from smcgen.diffusion.base import Kernel
 from smcgen.diffusion.state import DiffusionRecord, DiffusionState
@@ -63,8 +64,6 @@ class Pinnable(FeynmanKac[DiffusionState]):
 
     def log_continue(self, t: Any, state: DiffusionState, path: PyTree) -> Any:
         """`log p(x_t^reference | x_{t-1}) - log psi_{t-1}`."""
-        from smcgen.core.reference import at as time
-
         rows = len(state.log_psi)
         future = self._reference(time(path, t))
         future = self.kernel.backend.take(

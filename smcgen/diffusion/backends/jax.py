@@ -71,12 +71,29 @@ class JAX:
 
 
 def draw_normal(key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normals (rows, *shape); with a key for each problem, those of a problem come from its own."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key.ndim == (0 if typed else 1):
-        return jax.random.normal(key, (rows, *shape))
-    each = (rows // key.shape[0], *shape)
-    return jax.vmap(lambda k: jax.random.normal(k, each))(key).reshape(rows, *shape)
+    """Standard normals, shape (rows, *shape)."""
+    return each_problem(lambda key, rows: jax.random.normal(key, (rows, *shape)), key, rows)
+
+
+def each_problem(
+    function: Callable[..., PyTree], key: RandomKey, rows: int, *arguments: Any
+) -> PyTree:
+    """`function(key, rows, *arguments)`; with a key for each problem, on each problem's own rows and key.
+
+    Arrays among the arguments have one row for each row; the function returns a pytree of such.
+    """
+    if key.ndim == 0:
+        return function(key, rows, *arguments)
+    problems = key.shape[0]
+    each = rows // problems
+    is_array = [hasattr(a, "shape") for a in arguments]
+    split = [
+        a.reshape(problems, each, *a.shape[1:]) if array else a
+        for a, array in zip(arguments, is_array, strict=True)
+    ]
+    axes = (0, *(0 if array else None for array in is_array))
+    mapped = jax.vmap(lambda k, *a: function(k, each, *a), in_axes=axes)
+    return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), mapped(key, *split))
 
 
 def to_float32(x: Tensor) -> Tensor:

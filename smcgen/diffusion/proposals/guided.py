@@ -19,7 +19,7 @@ class Guided:
     (Wu et al. 2023, eq. 9 and algorithm 1) and, with a ladder of strengths that rises from 0, of DAS (Kim et
     al. 2025). The weight is p / q, so the target is exact for any scale and any value.
 
-    Guidance acts where the value is evaluated (`DiffusionModel.times`), and costs a backward pass there.
+    Guidance acts where the value is evaluated (`DiffusionModel.steps`), and costs a backward pass there.
 
     Attributes:
         scale: 1 is the locally optimal shift; 0 is the base law.
