@@ -1,5 +1,6 @@
 """The SMC body: what one step does, whoever drives the loop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -119,6 +120,23 @@ def step(
     carry = small._replace(state=state)
     memory = kept(model, carry, settings)
     return carry, Info(ancestors, chosen.resampled, carry.ess, increment, *memory)
+
+
+def until_done(
+    step: Callable[[Carry, Any], tuple[Carry, Info]],
+    model: Resolved,
+    settings: Settings,
+    driver: Driver,
+) -> Callable[[Carry, Any], tuple[Carry, Info]]:
+    """`step` while some problem runs; after that steps are free, and change nothing."""
+
+    def idle(carry: Carry, t: Any) -> tuple[Carry, Info]:
+        ancestors = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), carry.founders.shape)
+        shown = None if settings.keep == "summary" else ancestors
+        nothing = jnp.zeros_like(carry.ess, bool), carry.ess, jnp.zeros_like(carry.log_z)
+        return carry, Info(shown, *nothing, *kept(model, carry, settings))
+
+    return lambda carry, t: driver.cond(active(model, carry), step, idle, carry, t)
 
 
 def _pinned(

@@ -98,6 +98,8 @@ def _traced(model: Resolved, keys: Any, settings: Settings, path: Any = None) ->
     carry, first = body.first(model, init_key, settings, path)
     driver = TracedDriver()
     step = partial(body.step, model, step_key, settings, driver, path)
+    if model.done:
+        step = body.until_done(step, model, settings, driver)
     carry, infos = driver.loop(step, carry, 1, model.num_steps)
     history = None
     if settings.keep == "particles":

@@ -285,3 +285,41 @@ def test_numpy_state_on_the_host(unchecked):
     for t in (1, 2, 3):
         np.testing.assert_allclose(run.particles["path"][:, t], paths["x"][t - 1])
     assert jnp.isfinite(run.log_evidence)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Ending(smcgen.FeynmanKac):
+    """Ends after `end` steps; counts the steps that were computed."""
+
+    end: Any
+    num_steps = 7
+    computed: ClassVar[list[int]] = []
+
+    def init(self, key, n):
+        return {"x": jax.random.normal(key, (n,)), "t": jnp.zeros(n, int)}, jnp.zeros(n)
+
+    def step(self, key, t, state):
+        jax.debug.callback(lambda t: self.computed.append(int(t)), t)
+        x = state["x"] + jax.random.normal(key, state["x"].shape)
+        return {"x": x, "t": state["t"] + 1}, -(x**2)
+
+    def done(self, state):
+        return state["t"][0] >= self.end
+
+
+@pytest.mark.parametrize("keep", ["particles", "summary"])
+def test_a_traced_run_computes_nothing_after_its_end(keep):
+    """The other steps are free, and the result is that of the shorter run."""
+    Ending.computed.clear()
+    traced = smcgen.smc(Ending(jnp.int32(3)), 1, 6, keep=keep)
+    jax.effects_barrier()
+    assert sorted(Ending.computed) == [1, 2, 3]
+    host = smcgen.smc(Host(Ending(jnp.int32(3))), 1, 6, keep="particles")
+    np.testing.assert_array_equal(traced.particles["x"], host.particles["x"])
+    np.testing.assert_allclose(traced.log_evidence, host.log_evidence, rtol=1e-5)
+    np.testing.assert_array_equal(traced.ess[3:], traced.ess[3])
+    assert not np.any(traced.resampled[3:])
+    if keep == "particles":
+        assert_same(traced, host)
+        np.testing.assert_array_equal(traced.history["x"][-1], traced.history["x"][3])
