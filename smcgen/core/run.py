@@ -189,7 +189,8 @@ class _HostRun:
                 watcher(told)
 
     def _cost(self, carry: Carry) -> Cost:
-        return self._model.cost(carry.state) if self._model.cost else self._meter.read()
+        own = self._model.cost(carry.state) if self._model.cost else None
+        return self._meter.read() if own is None else own
 
     def _so_far(self, driver: HostDriver) -> SMCResult:
         infos = driver.infos

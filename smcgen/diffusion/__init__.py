@@ -1,1 +1,54 @@
-"""Denoising as a state-space model: diffusion, flow and masked-discrete models, steered by any reward."""
+"""Denoising as a state-space model: diffusion, flow and masked-discrete models, steered by any reward.
+
+Start with `smcgen.diffusion.steer` (a model and a reward), or put a `DiffusionModel` together and run any
+algorithm of smcgen on it. The parts are in `kernels`, `schedules`, `rewards`, `values`, `twists`, `proposals`.
+"""
+
+from typing import TYPE_CHECKING
+
+from smcgen._lazy import lazy
+
+if TYPE_CHECKING:
+    from smcgen.diffusion.base import Kernel as Kernel
+    from smcgen.diffusion.kernels.gaussian import Gaussian as Gaussian
+    from smcgen.diffusion.kernels.mixture import GaussianMixture as GaussianMixture
+    from smcgen.diffusion.model import DiffusionModel as DiffusionModel
+    from smcgen.diffusion.proposals.guided import Guided as Guided
+    from smcgen.diffusion.result import SteerResult as SteerResult
+    from smcgen.diffusion.rewards.function import FunctionReward as FunctionReward
+    from smcgen.diffusion.schedules import Schedule as Schedule
+    from smcgen.diffusion.schedules import ddpm as ddpm
+    from smcgen.diffusion.schedules import edm as edm
+    from smcgen.diffusion.schedules import rectified_flow as rectified_flow
+    from smcgen.diffusion.schedules import variance_preserving as variance_preserving
+    from smcgen.diffusion.steering import steer as steer
+    from smcgen.diffusion.twists.potentials import Difference as Difference
+    from smcgen.diffusion.twists.potentials import Immediate as Immediate
+    from smcgen.diffusion.twists.potentials import Max as Max
+    from smcgen.diffusion.twists.potentials import Sum as Sum
+    from smcgen.diffusion.values.draws import ManyDraws as ManyDraws
+    from smcgen.diffusion.values.prediction import AtPrediction as AtPrediction
+
+_NAMES = {
+    "AtPrediction": "smcgen.diffusion.values.prediction",
+    "Difference": "smcgen.diffusion.twists.potentials",
+    "DiffusionModel": "smcgen.diffusion.model",
+    "FunctionReward": "smcgen.diffusion.rewards.function",
+    "Gaussian": "smcgen.diffusion.kernels.gaussian",
+    "GaussianMixture": "smcgen.diffusion.kernels.mixture",
+    "Guided": "smcgen.diffusion.proposals.guided",
+    "Immediate": "smcgen.diffusion.twists.potentials",
+    "Kernel": "smcgen.diffusion.base",
+    "ManyDraws": "smcgen.diffusion.values.draws",
+    "Max": "smcgen.diffusion.twists.potentials",
+    "Schedule": "smcgen.diffusion.schedules",
+    "SteerResult": "smcgen.diffusion.result",
+    "Sum": "smcgen.diffusion.twists.potentials",
+    "ddpm": "smcgen.diffusion.schedules",
+    "edm": "smcgen.diffusion.schedules",
+    "rectified_flow": "smcgen.diffusion.schedules",
+    "steer": "smcgen.diffusion.steering",
+    "variance_preserving": "smcgen.diffusion.schedules",
+}
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy(__name__, _NAMES)

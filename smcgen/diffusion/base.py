@@ -24,7 +24,7 @@ Keys are one JAX key, or one for each problem, as the core hands them out; `back
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Backend, Index, PerRow, Tensor
@@ -48,11 +48,15 @@ class Kernel(ABC):
         backend: whose tensors these are: `JAX`, or `Torch(device, dtype)`.
         deterministic: for each step t = 1..T, whether x_t is a function of x_{t-1}. The population is never
             resampled before such a step: copies would stay copies.
+        num_problems: how many prompts it is for; None for one, or if it has none.
+        prompts: one for each problem, for rewards that read them; None if it has none.
     """
 
     num_steps: int
     backend: Backend
     deterministic: tuple[bool, ...]
+    num_problems: int | None = None
+    prompts: tuple[Any, ...] | None = None
 
     @abstractmethod
     def draw_prior(self, key: RandomKey, rows: int) -> Tensor:
@@ -92,6 +96,10 @@ class Kernel(ABC):
         """
         return data
 
+    def finish(self, samples: Any) -> Any:
+        """What is done to decoded samples that are handed out (a safety checker). Default: nothing."""
+        return samples
+
     def step_variance(self, t: Any) -> Any:
         """Variance of one entry of x_t given x_{t-1}: how far a gradient may push. Continuous kernels only."""
         raise NotImplementedError
@@ -104,6 +112,7 @@ class Kernel(ABC):
         return self.log_prob(t, x, prediction, new) - before
 
 
+@runtime_checkable
 class Reward(Protocol):
     """r: one number for each row of data. Larger is better; the target is `p(x) exp(strength r(x))`."""
 

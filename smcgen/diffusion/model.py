@@ -25,7 +25,7 @@ from smcgen.diffusion.base import Kernel, Proposal, Reward, Scorer, Twist
 from smcgen.diffusion.candidates import choose, split_keys
 from smcgen.diffusion.pinning import Pinnable
 from smcgen.diffusion.proposals.base import Base
-from smcgen.diffusion.state import DiffusionRecord, DiffusionState
+from smcgen.diffusion.state import DiffusionRecord, DiffusionState, Samples
 from smcgen.diffusion.steps import checked_ladder, chosen_steps
 from smcgen.diffusion.twists.potentials import Difference
 from smcgen.errors import InvalidArgument
@@ -135,9 +135,9 @@ class DiffusionModel(Pinnable):
         offsets = np.arange(self._problems)[:, None] * ancestors.shape[1]
         return self.kernel.backend.take(state, (ancestors + offsets).reshape(-1))
 
-    def particles(self, state: DiffusionState) -> Tensor:
-        """The data x_T as it came, not decoded; shape (n, ...) or (problems, n, ...)."""
-        return self._per_problem(state.x)
+    def particles(self, state: DiffusionState) -> Samples:
+        """The samples and their rewards."""
+        return Samples(self._per_problem(state.x), self._per_problem(state.value))
 
     def cost(self, state: DiffusionState) -> Cost | None:
         """Calls of denoiser and reward so far; None inside a JAX program, see `work`."""

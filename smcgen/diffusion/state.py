@@ -34,8 +34,20 @@ class DiffusionState:
     meter: Meter | None = field(default=None, metadata={"static": True})
 
 
+class Samples(NamedTuple):
+    """The final population; particle axes are those of the weights.
+
+    Attributes:
+        data: x_T as it came, not decoded.
+        reward: r(x_T), NaN without a reward.
+    """
+
+    data: Any
+    reward: Any
+
+
 class DiffusionRecord(NamedTuple):
-    """What `keep="particles"` remembers of a population; the particle axis is that of the weights."""
+    """What `keep="particles"` remembers of a population; particle axes are those of the weights."""
 
     x: Any
     prediction: PyTree

@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from smcgen.core.resampling.when import Every, Scheduled
 from smcgen.errors import InvalidArgument
 
 
-def chosen_steps(steps: Iterable[int] | None, deterministic: tuple[bool, ...]) -> tuple[int, ...]:
+def chosen_steps(
+    steps: Scheduled | Iterable[int] | None, deterministic: tuple[bool, ...]
+) -> tuple[int, ...]:
     """Steps 1..T in order. None: all random ones but the first, at which there is nothing to see yet.
+
+    An `Every` is a rule, and passes over deterministic steps (the last one, mostly); steps that are named are not.
 
     Raises:
         InvalidArgument: a step that the process does not have, or that is deterministic.
@@ -17,6 +22,10 @@ def chosen_steps(steps: Iterable[int] | None, deterministic: tuple[bool, ...]) -
     every = range(1, len(deterministic) + 1)
     if steps is None:
         return tuple(t for t in every if t > 1 and not deterministic[t - 1])
+    if isinstance(steps, Scheduled):
+        rule = [t for t in every if bool(steps.allows(t))]
+        random = [t for t in rule if not deterministic[t - 1]]
+        steps = random if random and isinstance(steps, Every) else rule
     wanted = sorted(set(steps))
     for t in wanted:
         if isinstance(t, bool) or not isinstance(t, int | np.integer) or t not in every:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from smcgen.core.cost import Cost
+from smcgen.core.problem import problem_result
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.text.answers import AnswerPosterior, Extract, as_extractor
@@ -137,24 +138,6 @@ class SteerResult:
             f"log_evidence={self.log_evidence:.3f}±{self.log_evidence_stderr:.3f}, ess={self.ess:.1f}, "
             f"status={self.status.name}, cost={self.cost})"
         )
-
-
-def problem_result(result: SMCResult, index: int | None) -> SMCResult:
-    """One problem of a run with a problem axis (all of it if `index` is None)."""
-    if index is None:
-        return result
-    per_problem = (
-        "log_evidence",
-        "log_weights",
-        "founders",
-        "status",
-        "status_step",
-        "status_particle",
-    )
-    over_time = ("ess", "log_evidence_increments", "resampled", "ancestors")
-    changes = {name: getattr(result, name)[index] for name in per_problem}
-    changes |= {name: getattr(result, name)[:, index] for name in over_time}
-    return result.replace(**changes)
 
 
 def by_problem(result: SMCResult, single: bool, extract: Extract | None) -> list[SteerResult]:

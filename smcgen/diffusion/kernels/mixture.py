@@ -1,13 +1,12 @@
 """Gaussian mixtures: a diffusion model whose reverse process is known exactly.
 
-The data are `sum_k w_k N(m_k, s^2 I)`. Given x_{t-1} the component is k with probability r_k, and then x_t is Gaussian,
-so the exact `p(x_t | x_{t-1})` is a mixture too. Whatever the number of steps, x_T has exactly the law of the data: what
-a steered run gives can be compared with an integral.
+The data are `sum_k w_k N(m_k, s^2 I)`. Given x_{t-1} the component is k with probability r_k, and then x_t is
+Gaussian, so the exact `p(x_t | x_{t-1})` is a mixture too. Whatever the number of steps, x_T has exactly the law of
+the data: what a steered run gives can be compared with an integral.
 """
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from jax.nn import logsumexp
 
 from smcgen.core._types import RandomKey
-from smcgen.diffusion.backends.base import Backend, Index, PerRow, Tensor, at
+from smcgen.diffusion.backends.base import Index, PerRow, Tensor, at
 from smcgen.diffusion.backends.jax import JAX, each_problem
 from smcgen.diffusion.base import Kernel
 from smcgen.diffusion.schedules import Schedule
@@ -42,7 +41,7 @@ class GaussianMixture(Kernel):
     schedule: Schedule = field(metadata={"static": True})
     weights: Any = None
 
-    backend: Backend = field(default=JAX(), init=False, metadata={"static": True})
+    backend = JAX()
 
     def __post_init__(self) -> None:
         if hasattr(self.means, "shape") and len(self.means.shape) != 2:

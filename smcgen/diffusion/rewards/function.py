@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.diffusion.backends.base import Index, Tensor
-from smcgen.diffusion.rewards.microbatch import in_parts, mapped
+from smcgen.diffusion.rewards.microbatch import in_parts, joined, mapped
 from smcgen.errors import InvalidArgument, RewardError
 
 
@@ -63,8 +63,7 @@ class FunctionReward:
             own = [self.prompts[b] for b in np.asarray(problem)[rows].tolist()]
             return self._checked(self._called(samples, own), len(rows))
 
-        parts = in_parts(part, len(data), self.batch_size)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return joined(in_parts(part, len(data), self.batch_size))
 
     def _called(self, *arguments: Any) -> Any:
         try:
@@ -115,10 +114,3 @@ def _from_list(scores: Any) -> Any:
         return np.asarray(scores)
     except ValueError:
         return scores
-
-
-def _joined(parts: list[Any]) -> Any:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(parts[0], torch.Tensor):
-        return torch.cat(parts)
-    return np.concatenate([np.asarray(p) for p in parts])

@@ -1,5 +1,6 @@
 """A function of a batch, called on parts of it that fit into memory."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,20 @@ def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None)
     return results
 
 
+def joined(parts: list[Any]) -> Any:
+    """The parts as one: arrays by rows, lists one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], list):
+        return [x for part in parts for x in part]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    if isinstance(parts[0], jax.Array):
+        return jnp.concatenate(parts)
+    return np.concatenate([np.asarray(p) for p in parts])
+
+
 def mapped(function: Callable[[Any], Any], operands: Any, size: int | None) -> Any:
     """The same inside a JAX program: `function(parts)` of pytrees with rows leading, results put together."""
     rows = len(jax.tree.leaves(operands)[0])
@@ -51,8 +66,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _free() -> None:
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
