@@ -10,10 +10,13 @@ from smcgen._lazy import lazy
 from smcgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from smcgen.core.backward import backward_sample as backward_sample
+    from smcgen.core.chains import Chains as Chains
     from smcgen.core.conditional import conditional_smc as conditional_smc
     from smcgen.core.cost import Cost as Cost
     from smcgen.core.each import smc_each as smc_each
     from smcgen.core.feynman_kac import FeynmanKac as FeynmanKac
+    from smcgen.core.gibbs import particle_gibbs as particle_gibbs
     from smcgen.core.markov import Markov as Markov
     from smcgen.core.result import SMCResult as SMCResult
     from smcgen.core.run import Progress as Progress
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from smcgen.text.steer import steer as steer
 
 _NAMES = {
+    "Chains": "smcgen.core.chains",
     "Cost": "smcgen.core.cost",
     "FeynmanKac": "smcgen.core.feynman_kac",
     "Markov": "smcgen.core.markov",
@@ -37,13 +41,16 @@ _NAMES = {
     "SmcgenError": "smcgen.errors",
     "Status": "smcgen.core.status",
     "SteerResult": "smcgen.text.result",
+    "backward_sample": "smcgen.core.backward",
     "conditional_smc": "smcgen.core.conditional",
+    "particle_gibbs": "smcgen.core.gibbs",
     "smc": "smcgen.core.smc",
     "smc_each": "smcgen.core.each",
     "steer": "smcgen.text.steer",
     "where": "smcgen.text.potentials.algebra",
 }
 __all__ = [
+    "Chains",
     "Cost",
     "FeynmanKac",
     "Markov",
@@ -55,7 +62,9 @@ __all__ = [
     "Status",
     "SteerResult",
     "__version__",
+    "backward_sample",
     "conditional_smc",
+    "particle_gibbs",
     "smc",
     "smc_each",
     "steer",

@@ -12,7 +12,9 @@ from smcgen.core.resampling.when import resampler
 from smcgen.errors import InvalidArgument, UnknownName
 
 
-def settings_of(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Settings:
+def settings_of(
+    n: Any, resampling: Any, ess_threshold: Any, keep: Any, ancestor_sampling: bool = False
+) -> Settings:
     """Settings of a run.
 
     Raises:
@@ -24,7 +26,8 @@ def settings_of(n: Any, resampling: Any, ess_threshold: Any, keep: Any) -> Setti
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))
-    return Settings(int(n), resampler(resampling, float(ess_threshold)), keep)
+    schedule = resampler(resampling, float(ess_threshold))
+    return Settings(int(n), schedule, keep, ancestor_sampling)
 
 
 def keys_of(key: Any, problems: int | None) -> Any:

@@ -1,6 +1,5 @@
 """Conditional SMC: a particle filter in which one particle follows a given path."""
 
-from dataclasses import replace
 from typing import Any, Literal
 
 from smcgen.core._types import PyTree, RandomKey
@@ -55,9 +54,8 @@ def conditional_smc(
         SMCError: the run failed.
     """
     check_pinnable(model, ancestor_sampling)
-    settings = settings_of(n_particles, resampling, ess_threshold, keep)
+    settings = settings_of(n_particles, resampling, ess_threshold, keep, bool(ancestor_sampling))
     conditional(settings.resampler.scheme)
-    settings = replace(settings, ancestor_sampling=bool(ancestor_sampling))
     if reference is None:
         raise InvalidArgument(
             "reference", reference, "a path of the model, as SMCResult.path gives"

@@ -39,16 +39,20 @@ def along(history: PyTree, lineage: Int[Array, "times ..."], shape: tuple[int, .
         problems = problems[..., 0]
     if isinstance(history, list):
         return [
-            jax.tree.map(lambda x, a=a: _grid(x, shape)[(*problems, a)], x)
+            jax.tree.map(lambda x, a=a: x[(*problems, a)], gridded(x, shape))
             for x, a in zip(history, np.asarray(lineage), strict=True)
         ]
     time = jnp.arange(len(lineage)).reshape(-1, *(1,) * (lineage.ndim - 1))
     return jax.tree.map(lambda x: jnp.asarray(x)[(time, *problems, lineage)], history)
 
 
-def _grid(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """(problems * n, ...) as (problems, n, ...)."""
-    values = np.asarray(values)
-    if values.shape[: len(shape)] == shape:
-        return values
-    return values.reshape(*shape, *values.shape[1:])
+def gridded(records: PyTree, shape: tuple[int, ...]) -> PyTree:
+    """Records as NumPy arrays with the axes of `shape` leading: rows of all problems are told apart."""
+
+    def grid(values: Any) -> np.ndarray:
+        values = np.asarray(values)
+        if values.shape[: len(shape)] == shape:
+            return values
+        return values.reshape(*shape, *values.shape[1:])
+
+    return jax.tree.map(grid, records)

@@ -1,12 +1,9 @@
 """How a run ended. Failures are values, so they survive `jit` and `vmap`."""
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smcgen.errors import SmcgenError
-
-if TYPE_CHECKING:
-    from smcgen.core.result import SMCResult
 
 
 class Status(IntEnum):
@@ -21,7 +18,7 @@ class Status(IntEnum):
 class SMCError(SmcgenError):
     """A run failed. Nothing is lost: `error.result` is the run so far."""
 
-    def __init__(self, message: str, result: "SMCResult"):
+    def __init__(self, message: str, result: Any):
         super().__init__(message)
         self.result = result
 

@@ -44,6 +44,50 @@ class Chain(smcgen.FeynmanKac):
         return total
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MarkovChain(smcgen.Markov):
+    """The same law, its moves and weights apart."""
+
+    log_start: Any
+    log_move: Any
+    log_g_: Any
+
+    @property
+    def num_steps(self):
+        return self.log_g_.shape[0] - 1
+
+    def draw_initial(self, key, n):
+        return jax.random.categorical(key, self.log_start, shape=(n,))
+
+    def draw(self, key, t, x_prev):
+        return jax.random.categorical(key, self.log_move[x_prev], axis=-1)
+
+    def log_initial(self, x):
+        return self.log_start[x]
+
+    def log_m(self, t, x_prev, x):
+        return self.log_move[x_prev, x]
+
+    def log_g(self, t, x_prev, x):
+        return self.log_g_[t][x]
+
+    def exact(self, phi=lambda path: 1.0):
+        return Chain(self.log_start, self.log_move, self.log_g_).exact(phi)
+
+    def paths(self):
+        """All paths, shape (paths, T + 1), and their probabilities under the target."""
+        states = self.log_start.shape[0]
+        paths = np.array(list(itertools.product(range(states), repeat=self.num_steps + 1)))
+        mass = np.array([self.exact(lambda path, p=tuple(p): float(path == p)) for p in paths])
+        return paths, mass / mass.sum()
+
+
+def markov_chain(seed=0, states=2, steps=3, spread=1.5):
+    c = chain(seed, states, steps, spread)
+    return MarkovChain(c.log_start, c.log_move, c.log_g)
+
+
 def chain(seed=0, states=3, steps=3, spread=1.5, impossible=False):
     """A random chain; `impossible` closes most states at one time, so that some runs die."""
     rng = np.random.default_rng(seed)

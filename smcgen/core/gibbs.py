@@ -1,0 +1,181 @@
+"""Particle Gibbs: a Markov chain of paths whose every step is a conditional particle filter.
+
+    x' ~ K(x, .):   run conditional SMC along x,  pick a path from it
+
+leaves pi(x_{0:T}) ∝ prod_t G_t M_t invariant for every number of particles n >= 2 (Andrieu, Doucet and Holenstein
+2010). How the new path is picked decides how well the chain mixes at early times:
+
+* `rejuvenate=None`: by its genealogy. Needs n of the order of T.
+* `"ancestor"`: the reference's future gets a new past at each resampling (Lindsten, Jordan and Schön 2014). Needs
+  `log_continue`; works for models that remember everything, such as texts.
+* `"backward"`: each ancestor is drawn anew from the history (Whiteley 2010; Lindsten and Schön 2012). Needs
+  `log_transition`.
+
+Several chains may help each other: with `n_unconditional` filters run beside them, a chain may move to one of their
+paths (interacting particle MCMC, Rainforth et al. 2016).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import keys_of, settings_of
+from smcgen.core.backward import transition_of
+from smcgen.core.chains import Chains, collect
+from smcgen.core.compile import inside_trace, jitted
+from smcgen.core.conditional import check_pinnable
+from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling import resolve as resampling_scheme
+from smcgen.core.resolve import resolve
+from smcgen.core.status import SMCInterrupted
+from smcgen.core.sweep import HostSweeps, Plan, Sweep, TracedSweeps
+from smcgen.errors import InvalidArgument, ModelError, UnknownName
+
+Rejuvenate = Literal["ancestor", "backward"] | None
+
+
+def particle_gibbs(
+    model: Any,
+    key: RandomKey | int,
+    n_samples: int = 1000,
+    n_particles: int = 32,
+    *,
+    reference: PyTree = None,
+    rejuvenate: Rejuvenate = "ancestor",
+    n_chains: int = 1,
+    n_unconditional: int = 0,
+    n_warmup: int = 0,
+    thin: int = 1,
+    resampling: str | Resampling = "systematic",
+    ess_threshold: float = 1.0,
+    progress: bool = False,
+    callback: Callable[[int, Chains], None] | None = None,
+) -> Chains:
+    """Sample paths from the target of a Feynman-Kac model by particle Gibbs.
+
+    Args:
+        model: it can be pinned (a `Markov` model, a `TextModel`, a diffusion model); one problem.
+        key: a JAX key or a seed; fixes all chains.
+        n_samples: paths kept of each chain.
+        n_particles: particles of each sweep, the reference included.
+        reference: where the chains start: one path for all, or `Chains` to go on from; None: paths picked from
+            unconditional filters.
+        rejuvenate: "ancestor", "backward" or None; see above.
+        n_chains: chains.
+        n_unconditional: filters beside the chains, to whose paths they may move.
+        n_warmup: sweeps before the first that is kept.
+        thin: sweeps for each path kept.
+        resampling: a scheme with a conditional law, or its name.
+        ess_threshold: resample when ESS falls below this fraction of n.
+        progress: show a progress bar.
+        callback: called after each kept path with its number and the chains so far.
+
+    Returns:
+        `Chains`: paths with leading axes (chain, draw), how often each time's state moved, the evidence of
+        each sweep, and exports to ArviZ.
+
+    Raises:
+        InvalidArgument, ModelError: as `conditional_smc`.
+        SMCError: a filter failed.
+        SMCInterrupted: Ctrl-C; `.result` has the chains so far.
+    """
+    plan = _plan(model, n_particles, rejuvenate, n_unconditional, resampling, ess_threshold)
+    counts = {"n_samples": (n_samples, 1), "n_chains": (n_chains, 1)}
+    for name, (value, least) in (counts | {"n_warmup": (n_warmup, 0), "thin": (thin, 1)}).items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InvalidArgument(name, value, f"an integer >= {least}")
+    lengths = (int(n_samples), int(n_warmup), int(thin))
+    key = keys_of(key, None)
+    traceable = resolve(model).traceable
+    if traceable and not (progress or callback):
+        start = reference.last if isinstance(reference, Chains) else reference
+        if inside_trace():
+            return _scan(model, key, start, plan, n_chains, lengths)
+        run = jitted(_scan, model, static=(2, 3, 4))
+        return run(key, start, plan, n_chains, lengths).checked()
+    sweeps = (TracedSweeps if traceable else HostSweeps)(model, plan)
+    return _by_hand(sweeps, key, reference, n_chains, lengths, progress, callback)
+
+
+def _scan(
+    model: Any, key: Any, reference: Any, plan: Plan, n_chains: int, lengths: tuple[int, int, int]
+) -> Chains:
+    n_samples, n_warmup, thin = lengths
+    sweeps = TracedSweeps(model, plan)
+    start_key, key = jax.random.split(key)
+    paths = sweeps.start(start_key, reference, n_chains)
+    if n_warmup:
+        paths = sweeps.advance(jax.random.fold_in(key, 0), paths, n_warmup).paths
+
+    def draw(paths: Any, i: Any) -> tuple[Any, Sweep]:
+        sweep = sweeps.advance(jax.random.fold_in(key, i), paths, thin)
+        return sweep.paths, sweep
+
+    _, kept = jax.lax.scan(draw, paths, jnp.arange(1, n_samples + 1))
+    return collect(kept)
+
+
+def _by_hand(
+    sweeps: TracedSweeps | HostSweeps,
+    key: Any,
+    reference: Any,
+    n_chains: int,
+    lengths: tuple[int, int, int],
+    progress: bool,
+    callback: Callable[[int, Chains], None] | None,
+) -> Chains:
+    """The same in a Python loop: watched, interrupted, or over a model that is not traceable."""
+    n_samples, n_warmup, thin = lengths
+    start_key, key = jax.random.split(key)
+    kept: list[Sweep] = []
+    try:
+        reference = reference.last if isinstance(reference, Chains) else reference
+        paths = sweeps.start(start_key, reference, n_chains)
+        if n_warmup:
+            paths = sweeps.advance(jax.random.fold_in(key, 0), paths, n_warmup).paths
+        for i in _counted(n_samples, progress):
+            kept.append(sweeps.advance(jax.random.fold_in(key, i + 1), paths, thin))
+            paths = kept[-1].paths
+            if callback:
+                callback(i, collect(kept))
+    except KeyboardInterrupt as interrupt:
+        if not kept:
+            raise
+        message = (
+            f"interrupted after {len(kept)} of {n_samples} draws; .result has the chains so far"
+        )
+        raise SMCInterrupted(message, collect(kept)) from interrupt
+    return collect(kept).checked()
+
+
+def _counted(number: int, progress: bool) -> Any:
+    if not progress:
+        return range(number)
+    from rich.progress import track
+
+    return track(range(number), description="particle Gibbs")
+
+
+def _plan(
+    model: Any, n: Any, rejuvenate: Any, n_unconditional: Any, resampling: Any, ess_threshold: Any
+) -> Plan:
+    if rejuvenate not in (None, "ancestor", "backward"):
+        raise UnknownName("rejuvenate", rejuvenate, ("ancestor", "backward", "None"))
+    if not isinstance(n_unconditional, int | np.integer) or n_unconditional < 0:
+        raise InvalidArgument("n_unconditional", n_unconditional, "an integer >= 0")
+    check_pinnable(model, ancestor_sampling=rejuvenate == "ancestor")
+    if rejuvenate == "backward":
+        transition_of(model)
+    if resolve(model).num_problems is not None:
+        raise ModelError(
+            f"{type(model).__name__} has several problems: run particle Gibbs on one of them at a time"
+        )
+    conditional(resampling_scheme(resampling))
+    settings = settings_of(n, resampling, ess_threshold, "particles", rejuvenate == "ancestor")
+    if settings.n < 2:
+        raise InvalidArgument("n_particles", n, "an integer >= 2: one particle is the reference")
+    return Plan(settings, rejuvenate == "backward", int(n_unconditional))

@@ -1,0 +1,164 @@
+"""Particle Gibbs leaves the target invariant: one sweep from the exact law, by chi-square."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import smcgen
+from smcgen.core.chains import Chains
+from smcgen.errors import InvalidArgument, ModelError, UnknownName
+from tests.core.models import Host, MarkovChain, chain, markov_chain
+from tests.laws import assert_law, assert_unbiased
+
+RUNS = 60_000
+MODEL = markov_chain(seed=3, states=2, steps=3, spread=1.2)
+
+
+class HostChain(Host):
+    """The Markov chain, driven from Python with NumPy records."""
+
+    def init_pinned(self, key, n, reference):
+        return self.model.init_pinned(key, n, reference)
+
+    def step_pinned(self, key, t, state, reference):
+        return self.model.step_pinned(key, t, state, reference)
+
+    def log_continue(self, t, state, path):
+        return self.model.log_transition(t, state, jnp.broadcast_to(path[t], state.shape))
+
+    def log_transition(self, t, previous, current):
+        return self.model.log_transition(t, jnp.asarray(previous), jnp.asarray(current))
+
+
+def one_sweep(runs=RUNS, start=None, seed=0, **options):
+    """New paths of `runs` chains that each start from an exact draw, as indices into all paths."""
+    paths, law = MODEL.paths()
+    drawn = np.random.default_rng(seed).choice(len(paths), runs, p=law)
+    start = Chains(jnp.asarray(paths[drawn])[:, None], *(jnp.zeros((runs, 1)),) * 3)
+    chains = smcgen.particle_gibbs(
+        MODEL, seed, n_samples=1, n_chains=runs, reference=start, **options
+    )
+    new = np.asarray(chains.paths)[:, 0]
+    return (new * 2 ** np.arange(new.shape[1])[::-1]).sum(1), law, chains
+
+
+CASES = [
+    (2, "multinomial", None, 1.0, 0),
+    (2, "multinomial", "ancestor", 1.0, 0),
+    (2, "multinomial", "backward", 1.0, 0),
+    (4, "multinomial", "ancestor", 0.6, 0),
+    (4, "multinomial", "backward", 0.6, 0),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "resampling", "rejuvenate", "threshold", "others"), CASES)
+def test_target_is_invariant(n, resampling, rejuvenate, threshold, others):
+    new, law, _ = one_sweep(
+        n_particles=n,
+        resampling=resampling,
+        rejuvenate=rejuvenate,
+        ess_threshold=threshold,
+        n_unconditional=others,
+    )
+    assert_law(np.bincount(new, minlength=len(law)), law)
+
+
+@pytest.mark.slow
+def test_inverse_evidence_of_a_conditional_filter_is_unbiased():
+    _, _, chains = one_sweep(n_particles=3, resampling="multinomial", rejuvenate=None)
+    assert_unbiased(np.exp(-np.asarray(chains.log_evidence[:, 0], np.float64)), 1 / MODEL.exact())
+
+
+@pytest.mark.slow
+def test_interacting_chains_leave_the_target_invariant():
+    """Two chains and two unconditional filters: each pair of new paths is a pair of independent exact draws."""
+    runs = 40_000
+    paths, law = MODEL.paths()
+    drawn = np.random.default_rng(1).choice(len(paths), (runs, 2), p=law)
+
+    def sweep(key, start):
+        reference = Chains(start[:, None], *(jnp.zeros((2, 1)),) * 3)
+        options = {"n_particles": 2, "rejuvenate": None, "resampling": "multinomial"}
+        chains = smcgen.particle_gibbs(
+            MODEL, key, 1, n_chains=2, n_unconditional=2, reference=reference, **options
+        )
+        return chains.paths[:, 0], chains.moved
+
+    keys = jax.random.split(jax.random.key(5), runs)
+    new, moved = jax.jit(jax.vmap(sweep))(keys, jnp.asarray(paths[drawn]))
+    index = (np.asarray(new) * 2 ** np.arange(4)[::-1]).sum(-1)
+    pair = np.outer(law, law)
+    counts = np.bincount(index[:, 0] * len(law) + index[:, 1], minlength=pair.size)
+    assert_law(counts, pair.ravel())
+    assert (
+        np.asarray(moved)[:, :, 0, 0].mean() > 0.3
+    )  # a chain that changes filters moves at all times
+
+
+@pytest.mark.parametrize("rejuvenate", [None, "ancestor", "backward"])
+def test_host_driven_models_run_the_same_code(rejuvenate):
+    """A model driven from Python draws what the traced one draws, sweep by sweep."""
+    options = {"n_samples": 3, "n_particles": 4, "n_chains": 2, "thin": 2, "n_warmup": 1}
+    options |= {"resampling": "multinomial", "rejuvenate": rejuvenate}
+    traced = smcgen.particle_gibbs(MODEL, 7, **options)
+    host = smcgen.particle_gibbs(HostChain(MODEL), 7, **options)
+    assert len(host.paths) == 2
+    assert len(host.paths[0]) == 3
+    assert len(host.paths[0][0]) == 4  # one record for each time
+    values = host.map(lambda path: np.array(path).ravel())
+    np.testing.assert_array_equal(values, np.asarray(traced.paths))
+    np.testing.assert_allclose(host.moved, traced.moved, atol=1e-6)
+
+
+def test_watched_chains_are_the_same_and_go_on():
+    options = {"n_particles": 4, "n_chains": 2, "resampling": "multinomial"}
+    seen = []
+    whole = smcgen.particle_gibbs(MODEL, 7, 4, **options)
+    watched = smcgen.particle_gibbs(
+        MODEL, 7, 4, callback=lambda i, c: seen.append(c.n_samples), **options
+    )
+    np.testing.assert_array_equal(whole.paths, watched.paths)
+    assert seen == [1, 2, 3, 4]
+    more = smcgen.particle_gibbs(MODEL, 8, 2, reference=whole, **options)
+    assert more.paths.shape == (2, 2, 4)
+    assert "n_chains=2, n_samples=4" in repr(whole)
+
+
+def test_interrupted_chains_are_kept():
+    def stop(i, chains):
+        if i == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(smcgen.SMCInterrupted) as caught:
+        smcgen.particle_gibbs(MODEL, 7, 4, n_particles=4, resampling="multinomial", callback=stop)
+    assert caught.value.result.n_samples == 2
+
+
+def test_reference_is_particle_zero():
+    path = jnp.array([1, 0, 1, 1])
+    result = smcgen.conditional_smc(MODEL, 1, path, 5, resampling="multinomial")
+    np.testing.assert_array_equal(result.path(0), path)
+    assert (np.asarray(result.ancestors)[:, 0] == 0).all()
+
+
+def test_what_cannot_be_pinned_is_refused():
+    path = jnp.array([1, 0, 1, 1])
+    with pytest.raises(ModelError, match="init_pinned, step_pinned"):
+        smcgen.conditional_smc(chain(), 0, path)
+    with pytest.raises(InvalidArgument, match=r"resampling=SSP\(\).*multinomial"):
+        smcgen.conditional_smc(MODEL, 0, path, resampling="ssp")
+    with pytest.raises(InvalidArgument, match="n_particles=1"):
+        smcgen.particle_gibbs(MODEL, 0, 2, 1, resampling="multinomial")
+    with pytest.raises(UnknownName, match="rejuvenate='forward'"):
+        smcgen.particle_gibbs(MODEL, 0, 2, rejuvenate="forward")
+
+    class NoDensity(MarkovChain):
+        log_m = smcgen.Markov.log_m
+
+    blind = NoDensity(MODEL.log_start, MODEL.log_move, MODEL.log_g_)
+    with pytest.raises(ModelError, match="log_continue"):
+        smcgen.particle_gibbs(blind, 0, 2, resampling="multinomial")
+    with pytest.raises(ModelError, match="log_transition"):
+        smcgen.particle_gibbs(blind, 0, 2, rejuvenate="backward", resampling="multinomial")
