@@ -242,7 +242,7 @@ def _on_host(
                         log_weights[t - 1],
                         log_transition(t, records[t - 1], _copies(records[t], j, n)),
                     )
-                    for u, j in zip(uniforms, index, strict=True)
+                    for u, j in zip(uniforms.tolist(), index.tolist(), strict=True)
                 ]
             )
         lines.append(index)

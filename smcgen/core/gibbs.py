@@ -92,11 +92,10 @@ def particle_gibbs(
     key = keys_of(key, None)
     traceable = resolve(model).traceable
     if traceable and not (progress or callback):
-        start = reference.last if isinstance(reference, Chains) else reference
         if inside_trace():
-            return _scan(model, key, start, plan, n_chains, lengths)
+            return _scan(model, key, reference, plan, n_chains, lengths)
         run = jitted(_scan, model, static=(2, 3, 4))
-        return run(key, start, plan, n_chains, lengths).checked()
+        return run(key, reference, plan, n_chains, lengths).checked()
     sweeps = (TracedSweeps if traceable else HostSweeps)(model, plan)
     return _by_hand(sweeps, key, reference, n_chains, lengths, progress, callback)
 
@@ -133,7 +132,6 @@ def _by_hand(
     start_key, key = jax.random.split(key)
     kept: list[Sweep] = []
     try:
-        reference = reference.last if isinstance(reference, Chains) else reference
         paths = sweeps.start(start_key, reference, n_chains)
         if n_warmup:
             paths = sweeps.advance(jax.random.fold_in(key, 0), paths, n_warmup).paths
