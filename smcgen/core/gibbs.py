@@ -29,7 +29,6 @@ from smcgen.core.chains import Chains, collect
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.conditional import check_pinnable
 from smcgen.core.resampling import Resampling, conditional
-from smcgen.core.resampling import resolve as resampling_scheme
 from smcgen.core.resolve import resolve
 from smcgen.core.status import SMCInterrupted
 from smcgen.core.sweep import HostSweeps, Plan, Sweep, TracedSweeps
@@ -172,8 +171,8 @@ def _plan(
         raise ModelError(
             f"{type(model).__name__} has several problems: run particle Gibbs on one of them at a time"
         )
-    conditional(resampling_scheme(resampling))
     settings = settings_of(n, resampling, ess_threshold, "particles", rejuvenate == "ancestor")
+    conditional(settings.resampler.scheme)
     if settings.n < 2:
         raise InvalidArgument("n_particles", n, "an integer >= 2: one particle is the reference")
     return Plan(settings, rejuvenate == "backward", int(n_unconditional))
