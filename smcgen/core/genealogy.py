@@ -26,7 +26,7 @@ def lineage_of(
     return jnp.concatenate([earlier, final[None]])
 
 
-def along(history: PyTree, lineage: Int[Array, "times ..."], shape: tuple[int, ...]) -> PyTree:
+def along(history: PyTree, lineage: Any, shape: tuple[int, ...]) -> PyTree:
     """Records along ancestral lines.
 
     Args:
