@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
 from smcgen.core.drivers import Driver
 from smcgen.core.reference import at
-from smcgen.core.resampling import Adaptive
+from smcgen.core.resampling import Adaptive, Transform, transformed
 from smcgen.core.resolve import Resolved
 from smcgen.core.result import SMCResult
 from smcgen.core.select import Selection, ancestor_of_reference, reweight, select
@@ -30,6 +31,11 @@ class Settings:
     resampler: Adaptive
     keep: Keep
     ancestor_sampling: bool = False
+
+    @property
+    def shows_ancestors(self) -> bool:
+        """Whether the result has them."""
+        return self.keep != "summary" and not isinstance(self.resampler.scheme, Transform)
 
 
 class Carry(NamedTuple):
@@ -104,10 +110,11 @@ def step(
     chosen = select(step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned)
     state = driver.cond(
         chosen.resampled,
-        lambda state, ancestors: model.take(state, ancestors),
-        lambda state, ancestors: state,
+        partial(_rearranged, model, settings),
+        lambda state, chosen, log_weights: state,
         carry.state,
-        chosen.ancestors,
+        chosen,
+        carry.log_weights,
     )
     if path is None:
         state, log_g = model.step(chosen.propagate, t, state)
@@ -116,7 +123,7 @@ def step(
         state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
     small, increment = _account(carry._replace(state=None), chosen, log_g, t)
-    ancestors = None if settings.keep == "summary" else chosen.ancestors
+    ancestors = chosen.ancestors if settings.shows_ancestors else None
     carry = small._replace(state=state)
     memory = kept(model, carry, settings)
     return carry, Info(ancestors, chosen.resampled, carry.ess, increment, *memory)
@@ -132,11 +139,21 @@ def until_done(
 
     def idle(carry: Carry, t: Any) -> tuple[Carry, Info]:
         ancestors = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), carry.founders.shape)
-        shown = None if settings.keep == "summary" else ancestors
+        shown = ancestors if settings.shows_ancestors else None
         nothing = jnp.zeros_like(carry.ess, bool), carry.ess, jnp.zeros_like(carry.log_z)
         return carry, Info(shown, *nothing, *kept(model, carry, settings))
 
     return lambda carry, t: driver.cond(active(model, carry), step, idle, carry, t)
+
+
+def _rearranged(
+    model: Resolved, settings: Settings, state: PyTree, chosen: Selection, log_weights: Any
+) -> PyTree:
+    """The population after resampling."""
+    scheme = settings.resampler.scheme
+    if isinstance(scheme, Transform):
+        return transformed(scheme, log_weights, state, chosen.resampled)
+    return model.take(state, chosen.ancestors)
 
 
 def _pinned(

@@ -32,7 +32,7 @@ class SMCResult:
         ess: effective sample size after weighting at t = 0..T, shape (T + 1, *p).
         log_evidence_increments: its terms, shape (T + 1, *p).
         resampled: whether step t = 1..T began with a resampling, shape (T, *p).
-        ancestors: of step t = 1..T, shape (T, *p, n); None with `keep="summary"`.
+        ancestors: of step t = 1..T, shape (T, *p, n); None with `keep="summary"`, or if there are none.
         founders: index at time 0 of each final particle's ancestor, shape (*p, n).
         history: the model's records at t = 0..T, stacked (a list of them for a model that is not
             traceable); None unless `keep="particles"`.
@@ -114,9 +114,8 @@ class SMCResult:
     def ancestry(self) -> Int[Array, "times *p n"]:
         """Index at each time 0..T of each final particle's ancestor."""
         if self.ancestors is None:
-            raise InvalidArgument(
-                "keep", "summary", "'ancestors' or 'particles' to trace the ancestry"
-            )
+            allowed = "'ancestors' or 'particles', and a resampling that draws ancestors"
+            raise InvalidArgument("keep", "summary", allowed)
         final = jnp.broadcast_to(
             jnp.arange(self.n_particles, dtype=jnp.int32), self.log_weights.shape
         )
@@ -146,7 +145,8 @@ class SMCResult:
             Records with time leading, or a list of them over time for a model that is not traceable.
         """
         if self.history is None or self.ancestors is None:
-            raise InvalidArgument("keep", "ancestors", "'particles' to have paths")
+            allowed = "'particles' to have paths, and a resampling that draws ancestors"
+            raise InvalidArgument("keep", "ancestors", allowed)
         shape = self.log_weights.shape[:-1]
         last = jnp.broadcast_to(jnp.asarray(particle, jnp.int32).squeeze(), shape)
         return along(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
-from smcgen.core.resampling import Adaptive, conditional
+from smcgen.core.resampling import Adaptive, conditional, weighted
 from smcgen.core.resampling.base import double_uniforms, scaled_weights
 from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
@@ -54,14 +54,14 @@ def select(
     def one(key, log_weights, ess, active, pinned):
         resample, propagate, _ = _step_keys(key, t)
         due = active & resampler.due(t, ess, n)
-        fixed = jax.lax.stop_gradient(log_weights)
         if pinned is None:
-            drawn = resampler.scheme(resample, fixed)
+            drawn, new = weighted(resampler.scheme, resample, log_weights)
         else:
+            fixed = jax.lax.stop_gradient(log_weights)
             drawn = conditional(resampler.scheme)(resample, fixed, pinned)
+            new = jnp.full_like(log_weights, -jnp.log(n))
         ancestors = jnp.where(due, drawn, jnp.arange(n, dtype=jnp.int32))
-        flat = jnp.full_like(log_weights, -jnp.log(n))
-        return Selection(ancestors, jnp.where(due, flat, log_weights), due, propagate)
+        return Selection(ancestors, jnp.where(due, new, log_weights), due, propagate)
 
     run = one if log_weights.ndim == 1 else jax.vmap(one)
     return run(key, log_weights, ess, active, pinned)

@@ -1,7 +1,8 @@
-"""Resampling schemes, for `smc(..., resampling=SSP())`; `SCHEMES` has them by name.
+"""Resampling schemes, for `smc(..., resampling=SSP())`; `SCHEMES` has those that draw ancestors by name.
 
 Which to use when: `smcgen.core.resampling.base`. Any function of a key and log-weights, shape (n,), to
-ancestors is a scheme (`Resampling`). `Every` and `AtSteps` say at which steps one may be used.
+ancestors is a scheme (`Resampling`). `Every` and `AtSteps` say at which steps one may be used; `Optimal` keeps heavy
+particles as they are; `StopGradient` and `Transport` are for derivatives of a whole run.
 """
 
 from typing import TYPE_CHECKING
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
     from smcgen.core.resampling import Every as Every
     from smcgen.core.resampling import Killing as Killing
     from smcgen.core.resampling import Multinomial as Multinomial
+    from smcgen.core.resampling import Optimal as Optimal
     from smcgen.core.resampling import Resampling as Resampling
     from smcgen.core.resampling import Residual as Residual
+    from smcgen.core.resampling import StopGradient as StopGradient
     from smcgen.core.resampling import Stratified as Stratified
     from smcgen.core.resampling import Systematic as Systematic
+    from smcgen.core.resampling import Transform as Transform
+    from smcgen.core.resampling import Transport as Transport
+    from smcgen.core.resampling import Weighted as Weighted
 
 __all__ = [
     "SCHEMES",
@@ -29,9 +35,14 @@ __all__ = [
     "Every",
     "Killing",
     "Multinomial",
+    "Optimal",
     "Resampling",
     "Residual",
+    "StopGradient",
     "Stratified",
     "Systematic",
+    "Transform",
+    "Transport",
+    "Weighted",
 ]
 __getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, "smcgen.core.resampling"))

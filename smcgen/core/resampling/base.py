@@ -43,6 +43,47 @@ class Resampling(Protocol):
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]: ...
 
 
+@runtime_checkable
+class Weighted(Protocol):
+    """A scheme whose ancestors come with weights of their own, `E[sum_k W'_k [A_k = i]] = W_i`."""
+
+    def weighted(
+        self, key: RandomKey, log_weights: Float[Array, " n"]
+    ) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
+        """Ancestors, and the log-weights that the particles have then, normalised."""
+        ...
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """A scheme that draws nothing: each new particle is a mean of the old ones, and all have weight 1/n."""
+
+    def plan(
+        self, log_weights: Float[Array, " n"], points: Float[Array, "n d"]
+    ) -> Float[Array, "n n"]:
+        """Row i: the weights of old particles in new particle i, of sum 1; the columns have sums `n W_j`."""
+        ...
+
+
+Scheme = Resampling | Weighted | Transform
+
+
+def weighted(
+    scheme: Scheme, key: RandomKey, log_weights: Float[Array, " n"]
+) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
+    """Ancestors by any kind of scheme, and the weights they have then: even, for most schemes.
+
+    A transform has no ancestors: -1.
+    """
+    n = len(log_weights)
+    if isinstance(scheme, Weighted):
+        return scheme.weighted(key, log_weights)
+    even = jnp.full_like(log_weights, -jnp.log(n))
+    if isinstance(scheme, Transform):
+        return jnp.full(n, -1, jnp.int32), even
+    return scheme(key, lax.stop_gradient(log_weights)), even
+
+
 ConditionalLaw = Callable[[RandomKey, Float[Array, " n"], Int[Array, ""]], Int32[Array, " n"]]
 
 

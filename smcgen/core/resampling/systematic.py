@@ -46,7 +46,11 @@ class Systematic:
 
 def comb(weights: Float64[Array, " n"], offset: Float64[Array, ""]) -> Int32[Array, " n"]:
     """Tooth k lies at `k + offset` of the cumulated weights, which end at n."""
+    return from_counts_below(comb_below(weights, offset), weights)
+
+
+def comb_below(weights: Float64[Array, " n"], offset: Float64[Array, ""]) -> Int32[Array, " n"]:
+    """How many teeth fall on particles 0..i."""
     edge = cumulative(weights)
     whole = jnp.floor(edge)
-    below = whole.astype(jnp.int32) + (edge - whole > offset)
-    return from_counts_below(below, weights)
+    return whole.astype(jnp.int32) + (edge - whole > offset).astype(jnp.int32)

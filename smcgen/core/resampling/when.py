@@ -19,23 +19,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
 from smcgen.core._types import PerProblem, RandomKey
-from smcgen.core.resampling.base import Resampling
+from smcgen.core.resampling.base import Scheme, weighted
 from smcgen.core.resampling.registry import resolve
 from smcgen.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A scheme, and the steps at which it may be used. To any but `smc` it is the scheme."""
+    """A scheme, and the steps at which it may be used."""
 
-    scheme: Resampling | str
+    scheme: Scheme | str
 
     @abstractmethod
     def allows(self, t: Any) -> Bool[Array, ""]:
         """Whether step t may begin with a resampling."""
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        return resolve(self.scheme)(key, log_weights)
+        """Ancestors by the scheme; so that this is a scheme wherever one is accepted."""
+        return weighted(resolve(self.scheme), key, log_weights)[0]
 
 
 @dataclass(frozen=True, init=False)
@@ -49,7 +50,7 @@ class AtSteps(Scheduled):
 
     steps: tuple[int, ...]
 
-    def __init__(self, steps: Iterable[int], scheme: Resampling | str = "systematic"):
+    def __init__(self, steps: Iterable[int], scheme: Scheme | str = "systematic"):
         object.__setattr__(self, "steps", tuple(int(t) for t in steps))
         object.__setattr__(self, "scheme", resolve(scheme))
 
@@ -75,7 +76,7 @@ class Every(Scheduled):
     def __init__(
         self,
         k: int,
-        scheme: Resampling | str = "systematic",
+        scheme: Scheme | str = "systematic",
         *,
         start: int | None = None,
         end: int | None = None,
@@ -105,7 +106,7 @@ class Adaptive:
         schedule: the steps at which it may; None is all.
     """
 
-    scheme: Resampling
+    scheme: Scheme
     ess_threshold: float = 0.5
     schedule: Scheduled | None = None
 
@@ -115,7 +116,7 @@ class Adaptive:
         return low if self.schedule is None else low & self.schedule.allows(t)
 
 
-def resampler(resampling: str | Resampling, ess_threshold: float) -> Adaptive:
+def resampler(resampling: str | Scheme, ess_threshold: float) -> Adaptive:
     """A scheme, its name, or a scheme at some steps, with the threshold that is asked for."""
     scheme = resolve(resampling)
     if isinstance(scheme, Scheduled):
