@@ -10,6 +10,8 @@ from smcgen._lazy import lazy
 from smcgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from smcgen.core.additive import fixed_lag as fixed_lag
+    from smcgen.core.additive import smooth_additive as smooth_additive
     from smcgen.core.backward import backward_sample as backward_sample
     from smcgen.core.chains import Chains as Chains
     from smcgen.core.conditional import conditional_smc as conditional_smc
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from smcgen.core.status import SMCError as SMCError
     from smcgen.core.status import SMCInterrupted as SMCInterrupted
     from smcgen.core.status import Status as Status
+    from smcgen.core.tree import Remembering as Remembering
+    from smcgen.core.tree import remembered_paths as remembered_paths
     from smcgen.errors import SmcgenError as SmcgenError
     from smcgen.text.potentials.algebra import where as where
     from smcgen.text.result import SteerResult as SteerResult
@@ -35,6 +39,7 @@ _NAMES = {
     "FeynmanKac": "smcgen.core.feynman_kac",
     "Markov": "smcgen.core.markov",
     "Progress": "smcgen.core.run",
+    "Remembering": "smcgen.core.tree",
     "SMCError": "smcgen.core.status",
     "SMCInterrupted": "smcgen.core.status",
     "SMCResult": "smcgen.core.result",
@@ -43,9 +48,12 @@ _NAMES = {
     "SteerResult": "smcgen.text.result",
     "backward_sample": "smcgen.core.backward",
     "conditional_smc": "smcgen.core.conditional",
+    "fixed_lag": "smcgen.core.additive",
     "particle_gibbs": "smcgen.core.gibbs",
+    "remembered_paths": "smcgen.core.tree",
     "smc": "smcgen.core.smc",
     "smc_each": "smcgen.core.each",
+    "smooth_additive": "smcgen.core.additive",
     "steer": "smcgen.text.steer",
     "where": "smcgen.text.potentials.algebra",
 }
@@ -55,6 +63,7 @@ __all__ = [
     "FeynmanKac",
     "Markov",
     "Progress",
+    "Remembering",
     "SMCError",
     "SMCInterrupted",
     "SMCResult",
@@ -64,9 +73,12 @@ __all__ = [
     "__version__",
     "backward_sample",
     "conditional_smc",
+    "fixed_lag",
     "particle_gibbs",
+    "remembered_paths",
     "smc",
     "smc_each",
+    "smooth_additive",
     "steer",
     "where",
 ]
