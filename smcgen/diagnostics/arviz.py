@@ -1,11 +1,13 @@
 """Export to ArviZ: a weighted population as equally weighted draws with the run's statistics."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.chains import Chains
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument, MissingExtra
@@ -34,11 +36,7 @@ def to_inference_data(result: SMCResult, key: RandomKey | int = 0, num: int | No
         MissingExtra: ArviZ is not installed.
         InvalidArgument: the particles have no numeric array, or num < 1.
     """
-    try:
-        import arviz
-        import xarray
-    except ImportError as error:
-        raise MissingExtra("export to ArviZ", "arviz", "plot") from error
+    arviz, xarray = _libraries()
     problems = np.ndim(result.log_evidence)
     index = np.asarray(result.sample(key, result.n_particles if num is None else num))
     several = ("problem",) * problems
@@ -79,6 +77,52 @@ def to_inference_data(result: SMCResult, key: RandomKey | int = 0, num: int | No
         sample_stats=xarray.Dataset(stats, steps, attributes),
         attrs=attributes,
     )
+
+
+def from_chains(chains: Chains, fn: Callable[[PyTree], PyTree] = lambda path: path) -> Any:
+    """An ArviZ `InferenceData` of paths: `fn(path)` in `posterior`, dimensions (chain, draw, ...).
+
+    Args:
+        chains: what `smcgen.particle_gibbs` returned.
+        fn: of a path, a pytree of arrays of one shape for all paths.
+
+    Returns:
+        `posterior`: an array for each leaf, named by its keys joined with ".", an array alone "x".
+        `sample_stats`: `log_evidence` and `moved` (by `step`) of each draw.
+
+    Raises:
+        MissingExtra: ArviZ is not installed.
+        InvalidArgument: `fn` gives no numeric array.
+    """
+    arviz, xarray = _libraries()
+    posterior = {}
+    for name, values in _named(chains.map(fn), (chains.n_chains, chains.n_samples)):
+        dims = (f"{name}_dim_{i}" for i in range(values.ndim - 2))
+        posterior[name] = (("chain", "draw", *dims), values)
+    if not posterior:
+        raise InvalidArgument("fn", "no numeric array", "a function of a path to numeric arrays")
+    moved = np.asarray(chains.moved)
+    stats = {
+        "log_evidence": (("chain", "draw"), np.asarray(chains.log_evidence)),
+        "moved": (("chain", "draw", "step"), moved),
+    }
+    coordinates = {"chain": np.arange(chains.n_chains), "draw": np.arange(chains.n_samples)}
+    steps = {**coordinates, "step": np.arange(moved.shape[2])}
+    attributes = {"inference_library": "smcgen"}
+    return arviz.InferenceData(
+        posterior=xarray.Dataset(posterior, coordinates, attributes),
+        sample_stats=xarray.Dataset(stats, steps, attributes),
+        attrs=attributes,
+    )
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import arviz
+        import xarray
+    except ImportError as error:
+        raise MissingExtra("export to ArviZ", "arviz", "plot") from error
+    return arviz, xarray
 
 
 def _named(particles: PyTree, shape: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:

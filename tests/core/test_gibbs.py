@@ -142,6 +142,20 @@ def test_reference_is_particle_zero():
     assert (np.asarray(result.ancestors)[:, 0] == 0).all()
 
 
+@pytest.mark.slow
+def test_chains_go_to_arviz():
+    arviz = pytest.importorskip("arviz")
+    options = {"n_particles": 8, "n_chains": 3, "n_warmup": 5, "thin": 2}
+    chains = smcgen.particle_gibbs(MODEL, 1, 200, **options)
+    data = chains.to_arviz(lambda path: {"x": path, "ones": path.sum()})
+    assert data.posterior["x"].shape == (3, 200, 4)
+    assert data.sample_stats["moved"].dims == ("chain", "draw", "step")
+    assert float(arviz.rhat(data)["ones"]) < 1.05
+    assert float(arviz.ess(data)["ones"]) > 100
+    with pytest.raises(InvalidArgument, match="fn="):
+        chains.to_arviz(lambda path: {})
+
+
 def own_scheme(key, log_weights):
     return jnp.arange(len(log_weights))
 
