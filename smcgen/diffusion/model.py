@@ -66,7 +66,7 @@ class DiffusionModel(Pinnable):
     proposal: Proposal = Base()
     candidates: int = field(default=1, metadata={"static": True})
     steps: Any = field(default=None, metadata={"static": True})
-    ladder: Any = field(default=None, metadata={"static": True})
+    ladder: Any = None
     num_problems: int | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -116,10 +116,6 @@ class DiffusionModel(Pinnable):
         kinds[np.asarray(self.resampling_steps, np.int32) - 1] = _TWISTED
         kinds[-1] = _LAST
         return kinds
-
-    @cached_property
-    def _ladder(self) -> np.ndarray:
-        return np.ones(self.num_steps + 1) if self.ladder is None else np.asarray(self.ladder)
 
     # ---- the Feynman-Kac model -------------------------------------------------------------------
 
@@ -237,7 +233,7 @@ class DiffusionModel(Pinnable):
             return replace(before, x=x, prediction=predict(x), gradient=gradient)
         assert self.twist is not None
         assert self.twist.value is not None
-        strength, look = self.strength * at(self._ladder, t), self.twist.value
+        strength, look = self.strength * at(self.ladder, t), self.twist.value
 
         def seen(x: Tensor) -> tuple[Any, PyTree]:
             prediction = predict(x)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from smcgen.core.resampling.when import Every, Scheduled
@@ -42,16 +43,17 @@ def chosen_steps(
     return tuple(int(t) for t in wanted)
 
 
-def checked_ladder(ladder: Any, num_steps: int) -> tuple[float, ...] | None:
-    """A ladder of strengths as a tuple.
+def checked_ladder(ladder: Any, num_steps: int) -> Any:
+    """A ladder of strengths as an array; none is 1 everywhere.
 
     Raises:
         InvalidArgument: not T + 1 finite numbers that end at 1.
     """
-    if ladder is None:
-        return None
-    values = tuple(float(x) for x in ladder)
-    if len(values) != num_steps + 1 or not np.all(np.isfinite(values)) or values[-1] != 1:
+    if isinstance(ladder, jax.core.Tracer) or type(ladder) is object:
+        return ladder  # inside a JAX transformation
+    values = np.ones(num_steps + 1) if ladder is None else np.asarray(ladder, np.float64)
+    wrong = values.shape != (num_steps + 1,) or not np.all(np.isfinite(values))
+    if wrong or values[-1] != 1:
         allowed = f"{num_steps + 1} finite numbers for t = 0..{num_steps}, the last of them 1"
         raise InvalidArgument("ladder", ladder, allowed)
     return values

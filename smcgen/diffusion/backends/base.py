@@ -88,8 +88,8 @@ class Backend(Protocol):
         ...
 
 
-def at(values: np.ndarray, t: Any) -> Any:
+def at(values: Any, t: Any) -> Any:
     """`values[t]`: a Python number for a t of Python, an array inside a JAX program."""
-    if isinstance(t, int | np.integer):
+    if isinstance(t, int | np.integer) and isinstance(values, np.ndarray):
         return values[t].item()
     return jnp.asarray(values)[t]
