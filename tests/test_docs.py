@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if "```python" in p.read_text()]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
@@ -35,3 +36,12 @@ def test_example_runs(path):
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_readme_code_runs(code):
     run(["-c", code])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_the_code_of_a_page_runs(path, monkeypatch):
+    """Blocks of a page marked `python`, in order, as one program; those marked `py` are only read."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, path.name, "exec"), {"__name__": "page"})
