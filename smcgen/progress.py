@@ -1,5 +1,6 @@
 """A progress bar for runs that are driven from Python."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,12 @@ class CountBar:
     def close(self) -> None:
         """Remove the bar."""
         self._bar.stop()
+
+
+def counted(number: int, description: str, shown: bool) -> Iterable[int]:
+    """`range(number)`, with a progress bar if it is to be shown."""
+    if not shown:
+        return range(number)
+    from rich.progress import track
+
+    return track(range(number), description=description)

@@ -82,7 +82,7 @@ def particle_gibbs(
         SMCError: a filter failed.
         SMCInterrupted: Ctrl-C; `.result` has the chains so far.
     """
-    plan = _plan(model, n_particles, rejuvenate, n_unconditional, resampling, ess_threshold)
+    plan = plan_of(model, n_particles, rejuvenate, n_unconditional, resampling, ess_threshold)
     counts = {"n_samples": (n_samples, 1), "n_chains": (n_chains, 1)}
     for name, (value, least) in (counts | {"n_warmup": (n_warmup, 0), "thin": (thin, 1)}).items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -127,6 +127,8 @@ def _by_hand(
     callback: Callable[[int, Chains], None] | None,
 ) -> Chains:
     """The same in a Python loop: watched, interrupted, or over a model that is not traceable."""
+    from smcgen.progress import counted
+
     n_samples, n_warmup, thin = lengths
     start_key, key = jax.random.split(key)
     kept: list[Sweep] = []
@@ -134,7 +136,7 @@ def _by_hand(
         paths = sweeps.start(start_key, reference, n_chains)
         if n_warmup:
             paths = sweeps.advance(jax.random.fold_in(key, 0), paths, n_warmup).paths
-        for i in _counted(n_samples, progress):
+        for i in counted(n_samples, "particle Gibbs", progress):
             kept.append(sweeps.advance(jax.random.fold_in(key, i + 1), paths, thin))
             paths = kept[-1].paths
             if callback:
@@ -149,17 +151,14 @@ def _by_hand(
     return collect(kept).checked()
 
 
-def _counted(number: int, progress: bool) -> Any:
-    if not progress:
-        return range(number)
-    from rich.progress import track
-
-    return track(range(number), description="particle Gibbs")
-
-
-def _plan(
+def plan_of(
     model: Any, n: Any, rejuvenate: Any, n_unconditional: Any, resampling: Any, ess_threshold: Any
 ) -> Plan:
+    """A sweep's plan, checked.
+
+    Raises:
+        InvalidArgument, ModelError: an argument is not allowed; the model cannot be pinned.
+    """
     if rejuvenate not in (None, "ancestor", "backward"):
         raise UnknownName("rejuvenate", rejuvenate, ("ancestor", "backward", "None"))
     if not isinstance(n_unconditional, int | np.integer) or n_unconditional < 0:

@@ -1,0 +1,109 @@
+"""Particle marginal Metropolis-Hastings: a chain of parameters on estimated likelihoods."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import keys_of, settings_of
+from smcgen.core.compile import jitted
+from smcgen.core.resampling import Resampling
+from smcgen.errors import InvalidArgument
+from smcgen.inference.adapted import run_chains
+from smcgen.inference.estimated import FilterPath
+from smcgen.inference.parameters import Parameters, parameters
+from smcgen.inference.result import ParameterChains
+from smcgen.samplers.base import Kernel, Target
+from smcgen.samplers.kernels import RandomWalk
+
+
+def pmmh(
+    build: Callable[[dict[str, Any]], Any],
+    prior: Mapping[str, Any] | Parameters,
+    key: RandomKey | int,
+    n_samples: int = 1000,
+    n_particles: int = 256,
+    *,
+    n_chains: int = 4,
+    n_warmup: int = 500,
+    thin: int = 1,
+    kernel: Kernel | None = None,
+    initial: Mapping[str, Any] | None = None,
+    resampling: str | Resampling = "systematic",
+    ess_threshold: float = 0.5,
+) -> ParameterChains:
+    """Sample the posterior of a model's parameters by PMMH with an adaptive proposal.
+
+    Propose theta' by a random walk in real coordinates, run a particle filter, accept with probability
+    `min(1, p-hat(y | theta') p(theta') / (p-hat(y | theta) p(theta)))`. The estimate of the present theta is
+    kept, never made again; then the chain's marginal is the exact posterior, whatever the number of particles (Andrieu,
+    Doucet and Holenstein 2010). It moves best where the standard deviation of `log p-hat` is about 1.2 (Doucet,
+    Pitt, Deligiannidis and Kohn 2015). The proposal's covariance and scale are learned while warming up.
+
+    Args:
+        build: of parameters (a dictionary), a traceable model: `lambda theta: Bootstrap(Model(**theta), y)`.
+        prior: a NumPyro distribution for each parameter.
+        key: a JAX key or a seed.
+        n_samples, n_chains, n_warmup, thin: draws of each chain, chains, steps before, steps for each draw.
+        n_particles, resampling, ess_threshold: of the filters.
+        kernel: proposes; default `RandomWalk()`. It may use no gradients.
+        initial: parameters from which all chains start; default: draws from the prior.
+
+    Returns:
+        `ParameterChains`.
+
+    Raises:
+        InvalidArgument, ModelError: an argument is not allowed.
+        MissingExtra: numpyro or blackjax is not installed.
+    """
+    path = FilterPath(
+        parameters(prior), build, settings_of(n_particles, resampling, ess_threshold, "summary")
+    )
+    check_counts(n_samples=n_samples, n_chains=n_chains, thin=thin)
+    check_counts(least=0, n_warmup=n_warmup)
+    kernel = kernel or RandomWalk()
+    start = None if initial is None else path.parameters.unconstrained(initial)
+    counts = (n_chains, n_warmup, n_samples, thin)
+    run = jitted(_run, path, static=(3,))
+    return run(keys_of(key, None), kernel, start, counts)
+
+
+def _run(
+    path: FilterPath, key: Any, kernel: Kernel, start: PyTree, counts: tuple[int, int, int, int]
+) -> ParameterChains:
+    n_chains, n_warmup, n_samples, thin = counts
+    target = Target(path, jnp.int32(path.end))
+    draw_key, first_key, run_key = jax.random.split(key, 3)
+    draws = jax.vmap(path.sample)(jax.random.split(draw_key, n_chains))
+    if start is not None:
+        draws = jax.tree.map(
+            lambda x, d: jnp.broadcast_to(x, d.shape).astype(d.dtype), start, draws
+        )
+    points = jax.vmap(target.evaluate)(jax.random.split(first_key, n_chains), draws)
+
+    def step(key: Any, point: Any, tuning: Any) -> tuple[Any, Any]:
+        point, moved = kernel.step(key, target, point, tuning)
+        return point, ((point.x, point.log_likelihood), moved.acceptance)
+
+    tune = lambda tuning, x, acceptance: kernel.tune(
+        tuning, x, jnp.zeros(jax.tree.leaves(x)[0].shape[0]), acceptance
+    )
+    position = lambda point: point.x
+    shown, acceptance, _ = run_chains(
+        step, position, tune, run_key, points, n_warmup, n_samples, thin
+    )
+    (u, log_likelihood), acceptance = jax.tree.map(
+        lambda x: jnp.swapaxes(x, 0, 1), (shown, acceptance)
+    )
+    samples = jax.vmap(jax.vmap(path.parameters.constrained))(u)
+    return ParameterChains(samples, log_likelihood, acceptance)
+
+
+def check_counts(least: int = 1, **counts: Any) -> None:
+    """Raise `InvalidArgument` unless each count is an integer of at least `least`."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InvalidArgument(name, value, f"an integer >= {least}")
