@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from smcgen.core._types import PyTree
 
 FIRST_WINDOW = 25
+SPREAD = 100  # draws from the prior that the first scale is taken from
 
 
 def windows(n_warmup: int) -> list[int]:
@@ -31,6 +32,7 @@ def run_chains(
     tune: Callable[[Any, PyTree, Any], Any],
     key: Any,
     states: Any,
+    spread: PyTree,
     n_warmup: int,
     n_samples: int,
     thin: int,
@@ -43,6 +45,7 @@ def run_chains(
         tune: `tune(tuning, positions, acceptance)`, positions with one leading axis for all chains and times.
         key: a JAX key.
         states: of the chains, leading axis chains.
+        spread: positions that show the scale at first, draws from the prior; chains may all start at one place.
         n_warmup, n_samples, thin: steps before, draws, steps for each draw.
 
     Returns:
@@ -55,7 +58,7 @@ def run_chains(
         return jax.vmap(lambda k, s: step(k, s, tuning))(jax.random.split(key, n), states)
 
     flat = lambda x: x.reshape(-1, *x.shape[2:])
-    tuning = tune(None, jax.vmap(position)(states), jnp.nan)
+    tuning = tune(None, spread, jnp.nan)
     for w, length in enumerate(windows(n_warmup)):
 
         def warm(states: Any, key: Any, tuning: Any = tuning) -> tuple[Any, Any]:

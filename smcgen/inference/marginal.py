@@ -12,7 +12,7 @@ from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.resampling import Resampling
 from smcgen.errors import InvalidArgument
-from smcgen.inference.adapted import run_chains
+from smcgen.inference.adapted import SPREAD, run_chains
 from smcgen.inference.estimated import FilterPath
 from smcgen.inference.parameters import Parameters, parameters
 from smcgen.inference.result import ParameterChains
@@ -77,7 +77,8 @@ def _run(
     n_chains, n_warmup, n_samples, thin = counts
     target = Target(path, jnp.int32(path.end))
     draw_key, first_key, run_key = jax.random.split(key, 3)
-    draws = jax.vmap(path.sample)(jax.random.split(draw_key, n_chains))
+    spread = jax.vmap(path.sample)(jax.random.split(draw_key, n_chains + SPREAD))
+    draws = jax.tree.map(lambda x: x[:n_chains], spread)
     if start is not None:
         draws = jax.tree.map(
             lambda x, d: jnp.broadcast_to(x, d.shape).astype(d.dtype), start, draws
@@ -93,7 +94,7 @@ def _run(
     )
     position = lambda point: point.x
     shown, acceptance, _ = run_chains(
-        step, position, tune, run_key, points, n_warmup, n_samples, thin
+        step, position, tune, run_key, points, spread, n_warmup, n_samples, thin
     )
     (u, log_likelihood), acceptance = jax.tree.map(
         lambda x: jnp.swapaxes(x, 0, 1), (shown, acceptance)
