@@ -1,6 +1,6 @@
 """Chains of paths: what particle Gibbs returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ class Chains:
 
 def collect(kept: Any) -> Chains:
     """Chains from sweeps: stacked by a scan (draws leading), or a list of them."""
-    if isinstance(kept, Sequence) and not hasattr(kept, "paths"):
+    if type(kept) is list:
         paths = [sweep.paths for sweep in kept]
         if isinstance(paths[0], list):
             paths = [list(chain) for chain in zip(*paths, strict=True)]

@@ -6,7 +6,7 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import settings_of
 from smcgen.core.body import Keep
 from smcgen.core.feynman_kac import Model
-from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling import Scheme, conditional
 from smcgen.core.resolve import resolve
 from smcgen.core.result import SMCResult
 from smcgen.core.run import execute
@@ -19,7 +19,7 @@ def conditional_smc(
     reference: PyTree,
     n_particles: int = 32,
     *,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
     ancestor_sampling: bool = False,
     keep: Keep = "particles",

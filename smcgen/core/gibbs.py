@@ -28,7 +28,7 @@ from smcgen.core.backward import transition_of
 from smcgen.core.chains import Chains, collect
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.conditional import check_pinnable
-from smcgen.core.resampling import Resampling, conditional
+from smcgen.core.resampling import Scheme, conditional
 from smcgen.core.resolve import resolve
 from smcgen.core.status import SMCInterrupted
 from smcgen.core.sweep import HostSweeps, Plan, Sweep, TracedSweeps
@@ -49,7 +49,7 @@ def particle_gibbs(
     n_unconditional: int = 0,
     n_warmup: int = 0,
     thin: int = 1,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
     progress: bool = False,
     callback: Callable[[int, Chains], None] | None = None,

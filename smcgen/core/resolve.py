@@ -46,7 +46,7 @@ class Resolved:
     def jitted(self, model: Any) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
         call = jitted(_call, model, static=(0,))
-        methods = {name: partial(call, name) for name in ("step", "take")}
+        methods: dict[str, Callable] = {name: partial(call, name) for name in ("step", "take")}
         for name in ("step_pinned", "log_continue", "log_transition"):
             if getattr(self, name) is not None:
                 methods[name] = partial(call, name)

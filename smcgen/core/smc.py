@@ -8,7 +8,7 @@ from smcgen.core._types import RandomKey
 from smcgen.core.arguments import settings_of
 from smcgen.core.body import Keep
 from smcgen.core.feynman_kac import Model
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.core.result import SMCResult
 from smcgen.core.run import Progress, Watching, execute
 
@@ -18,7 +18,7 @@ def smc(
     key: RandomKey | int,
     n_particles: int = 1024,
     *,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
     keep: Keep = "ancestors",
     on_error: Literal["raise", "return"] = "raise",

@@ -11,7 +11,7 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of
 from smcgen.core.compile import jitted
 from smcgen.core.gibbs import Rejuvenate, plan_of
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.core.sweep import Plan, TracedSweeps
 from smcgen.errors import InvalidArgument, ModelError
 from smcgen.inference.adapted import SPREAD, run_chains
@@ -73,7 +73,7 @@ def particle_gibbs(
     kernel: str | Kernel = "nuts",
     moves: int = 1,
     rejuvenate: Rejuvenate = "ancestor",
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
     initial: Mapping[str, Any] | None = None,
 ) -> ParameterChains:

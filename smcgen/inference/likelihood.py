@@ -20,7 +20,6 @@ from jax.flatten_util import ravel_pytree
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.additive import smooth_additive
 from smcgen.core.arguments import keys_of
-from smcgen.core.resampling import StopGradient
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
 from smcgen.progress import counted
@@ -102,24 +101,17 @@ def information(
     """
     flat, unravel = ravel_pytree(theta)
     keys = jax.random.split(keys_of(key, None), n_runs)
-    scheme = StopGradient(_systematic())
 
     def log_z(flat: Any) -> Any:
         one = lambda k: (
             smc(
-                build(unravel(flat)), k, n_particles, resampling=scheme, keep="summary"
+                build(unravel(flat)), k, n_particles, resampling="stop_gradient", keep="summary"
             ).log_evidence
         )
         return jax.nn.logsumexp(jax.vmap(one)(keys)) - jnp.log(n_runs)
 
     value, gradient = jax.value_and_grad(log_z)(flat)
     return Information(value, unravel(gradient), -jax.hessian(log_z)(flat))
-
-
-def _systematic() -> Any:
-    from smcgen.core.resampling import SCHEMES
-
-    return SCHEMES["systematic"]
 
 
 class Fit(NamedTuple):
@@ -174,12 +166,11 @@ def maximum_likelihood(
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(theta)):
         raise InvalidArgument("theta", theta, "a pytree of floats")
     optimizer = optimizer or optax.adam(optax.cosine_decay_schedule(0.05, n_steps))
-    scheme = StopGradient(_systematic())
 
     @jax.jit
     def step(theta: PyTree, state: Any, key: Any) -> tuple[PyTree, Any, Any]:
         def loss(theta: PyTree) -> Any:
-            run = smc(build(theta), key, n_particles, resampling=scheme, keep="summary")
+            run = smc(build(theta), key, n_particles, resampling="stop_gradient", keep="summary")
             return -run.log_evidence
 
         value, gradient = jax.value_and_grad(loss)(theta)

@@ -10,7 +10,7 @@ import numpy as np
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.compile import jitted
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.errors import InvalidArgument
 from smcgen.inference.adapted import SPREAD, run_chains
 from smcgen.inference.estimated import FilterPath
@@ -32,7 +32,7 @@ def pmmh(
     thin: int = 1,
     kernel: Kernel | None = None,
     initial: Mapping[str, Any] | None = None,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
 ) -> ParameterChains:
     """Sample the posterior of a model's parameters by PMMH with an adaptive proposal.

@@ -78,7 +78,8 @@ def parameters(prior: Any) -> Parameters:
     if not isinstance(prior, Mapping) or not prior:
         raise InvalidArgument("prior", prior, "a NumPyro distribution for each name")
     for name, law in prior.items():
-        if not isinstance(law, Distribution) or law.support.is_discrete:
+        support = getattr(law, "support", None) if isinstance(law, Distribution) else None
+        if support is None or support.is_discrete:
             raise InvalidArgument(f"prior[{name!r}]", law, "a continuous NumPyro distribution")
     return Parameters(dict(prior))
 

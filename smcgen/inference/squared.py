@@ -18,7 +18,7 @@ from smcgen.core._types import LogG, PyTree, RandomKey
 from smcgen.core.arguments import settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.feynman_kac import FeynmanKac
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
@@ -184,7 +184,7 @@ def smc2(
     kernel: Kernel | None = None,
     grow_below: float = 0.15,
     max_particles: int = 4096,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
     filter_ess_threshold: float = 0.5,
     progress: bool = False,
