@@ -1,0 +1,101 @@
+"""`from_pipeline`: an unmodified diffusers pipeline as a kernel."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from smcgen.diffusion.pipelines.base import Prepared, call
+from smcgen.diffusion.pipelines.kernel import PipelineKernel, kernel_of
+from smcgen.errors import InvalidArgument, MissingExtra
+
+# The nearest class in a pipeline's ancestry decides, so fine-tuned subclasses are known too.
+_ADAPTORS = {
+    "DDPMPipeline": "unconditional",
+    "DDIMPipeline": "unconditional",
+    "StableDiffusionPipeline": "stable_diffusion",
+    "StableDiffusionXLPipeline": "stable_diffusion_xl",
+    "StableDiffusion3Pipeline": "stable_diffusion_3",
+    "FluxPipeline": "flux",
+}
+
+
+def from_pipeline(
+    pipe: Any,
+    prompt: str | Sequence[str] | None = None,
+    *,
+    eta: float | None = None,
+    batch_size: int | None = None,
+    **options: Any,
+) -> PipelineKernel:
+    """A diffusers pipeline as the base law of a `DiffusionModel`.
+
+    Args:
+        pipe: a pipeline; or its name on the hub or folder, loaded in half precision on a GPU if there is one.
+        prompt: one prompt, or a list of prompts that are steered together.
+        eta: how random each step is, from 0 (deterministic: nothing to resample) to 1; None: the scheduler's own
+            noise if it has any (DDPM, Euler ancestral), else 1.
+        batch_size: most particles in one call of the network; None: all, halved when memory runs out.
+        options: `num_inference_steps`, `guidance_scale`, `negative_prompt`, `height` and so on: as for the
+            pipeline's own call.
+
+    Raises:
+        InvalidArgument: a pipeline or scheduler that is not known, an option that this pipeline does not have,
+            lists that do not match.
+        MissingExtra: diffusers is not installed.
+    """
+    pipe = loaded(pipe)
+    adaptor = adaptor_of(pipe)
+    single = prompt is None or isinstance(prompt, str)
+    prompts = _prompts(prompt)
+    kernel = kernel_of(
+        call(adaptor, pipe, prompts, options), prompts, single, pipe._execution_device, eta, batch_size
+    )
+    if kernel.note is not None:
+        warnings.warn(kernel.note, stacklevel=2)
+    return kernel
+
+
+def adaptor_of(pipe: Any) -> Callable[..., Prepared]:
+    """What knows this kind of pipeline.
+
+    Raises:
+        InvalidArgument: nothing does.
+    """
+    for cls in type(pipe).__mro__:
+        if cls.__name__ in _ADAPTORS and cls.__module__.startswith("diffusers."):
+            module = f"smcgen.diffusion.pipelines.{_ADAPTORS[cls.__name__]}"
+            return importlib.import_module(module).prepare
+    known = ", ".join(sorted(_ADAPTORS))
+    raise InvalidArgument("pipe", type(pipe).__name__, f"one of {known}, or a subclass")
+
+
+def loaded(pipe: Any) -> Any:
+    """A pipeline as it is; one by name or folder from there."""
+    try:
+        import torch
+        from diffusers import DiffusionPipeline
+    except ImportError as error:
+        raise MissingExtra("a diffusers pipeline", "diffusers", "diffusers") from error
+    if not isinstance(pipe, str | Path):
+        return pipe
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.float16 if on_gpu else torch.float32
+    try:
+        found = DiffusionPipeline.from_pretrained(str(pipe), torch_dtype=dtype)
+    except (OSError, ValueError) as error:
+        allowed = f"a folder with a diffusers pipeline, or its name on the hub ({error})"
+        raise InvalidArgument("pipe", str(pipe), allowed) from error
+    return found.to("cuda") if on_gpu else found
+
+
+def _prompts(prompt: Any) -> list[str] | None:
+    if prompt is None:
+        return None
+    if isinstance(prompt, str):
+        return [prompt]
+    prompts = list(prompt) if isinstance(prompt, list | tuple) else []
+    if not prompts or not all(isinstance(p, str) for p in prompts):
+        raise InvalidArgument("prompt", prompt, "a string, or a list of strings")
+    return prompts
