@@ -15,6 +15,7 @@ from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.diffusion.backends.jax import to_numpy
 from smcgen.diffusion.base import Kernel
+from smcgen.diffusion.pictures import to_pil
 from smcgen.diffusion.rewards.microbatch import in_parts, joined
 from smcgen.diffusion.state import Samples
 
@@ -47,6 +48,11 @@ class SteerResult:
     def samples(self) -> Any:
         """The samples as a person sees them: images, texts, or the data itself. Decoded when first asked for."""
         return self._decoded(np.arange(len(self.weights)))
+
+    @cached_property
+    def images(self) -> list[Any]:
+        """The samples as PIL images, if they are images in [0, 1] (those of a pipeline are)."""
+        return to_pil(self.samples)
 
     def _decoded(self, rows: np.ndarray) -> Any:
         kernel = self.kernel

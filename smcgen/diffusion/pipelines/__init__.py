@@ -1,4 +1,3 @@
 """Pipelines of diffusers, by name or object, as kernels to steer."""
 
 from smcgen.diffusion.pipelines.load import from_pipeline as from_pipeline
-from smcgen.diffusion.pipelines.kernel import PipelineKernel as PipelineKernel

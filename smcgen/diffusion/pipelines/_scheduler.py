@@ -10,8 +10,8 @@ knows of, has no density, and keeps histories that resampling does not reach.
     Euler ancestral                  1, sigma (network input scaled)    eta = 1
     flow matching Euler              1 - sigma, sigma                   eta = 0
 
-A solver with a history (DPM-Solver, UniPC, DEIS, PNDM, LMS, Heun, ...) lends its noise levels to our kernel and is not used
-beyond that; `Spacing.note` says so.
+A solver with a history (DPM-Solver, UniPC, DEIS, PNDM, LMS, Heun, ...) lends its noise levels to our kernel, no more;
+`Spacing.note` says so.
 """
 
 import copy
@@ -82,7 +82,9 @@ def spaced(
     own = pipe.scheduler
     read, scheduler, note = _reader(own)
     custom = {"timesteps": timesteps, "sigmas": sigmas}
-    options: dict[str, Any] = {} if mu is None or "Flow" not in type(scheduler).__name__ else {"mu": mu}
+    options: dict[str, Any] = (
+        {} if mu is None or "Flow" not in type(scheduler).__name__ else {"mu": mu}
+    )
     try:
         retrieve_timesteps(scheduler, num_inference_steps, device, **custom, **options)
     except ValueError as error:
@@ -110,7 +112,9 @@ def _reader(own: Any) -> tuple[Callable[[Any, str | None], Spacing], Any, str | 
         return _exploding, EulerDiscreteScheduler.from_config(own.config), lent
     known = ", ".join(sorted({*_READERS, *_IN_SIGMAS, "PNDMScheduler"}))
     raise InvalidArgument(
-        "scheduler", kind, f"{known}, DPM-Solver, UniPC, DEIS or SA-Solver; set pipe.scheduler to one"
+        "scheduler",
+        kind,
+        f"{known}, DPM-Solver, UniPC, DEIS or SA-Solver; set pipe.scheduler to one",
     )
 
 
@@ -166,7 +170,9 @@ def _ddpm(scheduler: Any, note: str | None) -> Spacing:
     if kind in ("fixed_small", "fixed_small_log"):
         return levels
     if kind != "fixed_large":
-        allowed = "'fixed_small', 'fixed_small_log' or 'fixed_large': a learned variance is not read"
+        allowed = (
+            "'fixed_small', 'fixed_small_log' or 'fixed_large': a learned variance is not read"
+        )
         raise InvalidArgument("variance_type", kind, allowed)
     noise = np.sqrt(1 - (levels.alpha / levels.next_alpha) ** 2)
     noise[scheduler.timesteps.cpu().numpy() == 0] = 0  # DDPM adds none there

@@ -25,7 +25,9 @@ def decode_float32(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """
     weights = dict(vae.named_parameters())
     narrow = any(w.dtype in (torch.float16, torch.bfloat16) for w in weights.values())
-    absent = any(w.is_meta for w in weights.values())  # offloaded one by one: as the pipeline does it
+    absent = any(
+        w.is_meta for w in weights.values()
+    )  # offloaded one by one: as the pipeline does it
     if not narrow or absent:
         return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
     wide = {f"vae.{k}": w.to(latents.device, torch.float32) for k, w in weights.items()}

@@ -99,7 +99,9 @@ def per_prompt(name: str, value: Any, prompts: Sequence[str]) -> list[str] | Non
         raise InvalidArgument(name, value, "a string, or a list with a string for each prompt")
     if len(value) != len(prompts):
         count = f"{len(value)} strings"
-        raise InvalidArgument(name, count, f"one for all, or one for each of {len(prompts)} prompts")
+        raise InvalidArgument(
+            name, count, f"one for all, or one for each of {len(prompts)} prompts"
+        )
     return list(value)
 
 

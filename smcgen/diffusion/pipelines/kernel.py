@@ -67,6 +67,10 @@ class PipelineKernel(Gaussian):
         rows = {"of_x": of_noise / s, "of_data": a1 - of_noise * a / s, "tau": tau, "clipped": a1}
         return {k: np.concatenate([[0.0], v]) for k, v in rows.items()}
 
+    def finish(self, samples: Tensor) -> Tensor:
+        """What the pipeline does to images that it hands out: its safety checker, its watermark."""
+        return self.pipeline.finish(samples)
+
     def _clipped(self, data: Tensor) -> Tensor:
         return data if self.spacing.clip is None else self.spacing.clip(data)
 

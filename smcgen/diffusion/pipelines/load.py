@@ -4,13 +4,14 @@ import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smcgen.diffusion.pipelines.base import Prepared, call
-from smcgen.diffusion.pipelines.kernel import PipelineKernel, kernel_of
 from smcgen.errors import InvalidArgument, MissingExtra
 
-# The nearest class in a pipeline's ancestry decides, so fine-tuned subclasses are known too.
+if TYPE_CHECKING:
+    from smcgen.diffusion.pipelines.kernel import PipelineKernel
+
+# The nearest class in a pipeline's ancestry decides, so that subclasses are known too.
 _ADAPTORS = {
     "DDPMPipeline": "unconditional",
     "DDIMPipeline": "unconditional",
@@ -26,19 +27,19 @@ def from_pipeline(
     prompt: str | Sequence[str] | None = None,
     *,
     eta: float | None = None,
-    batch_size: int | None = None,
+    denoiser_batch_size: int | None = None,
     **options: Any,
-) -> PipelineKernel:
+) -> "PipelineKernel":
     """A diffusers pipeline as the base law of a `DiffusionModel`.
 
     Args:
-        pipe: a pipeline; or its name on the hub or folder, loaded in half precision on a GPU if there is one.
+        pipe: a pipeline; or its name on the hub or folder, loaded in half precision if there is a GPU.
         prompt: one prompt, or a list of prompts that are steered together.
         eta: how random each step is, from 0 (deterministic: nothing to resample) to 1; None: the scheduler's own
             noise if it has any (DDPM, Euler ancestral), else 1.
-        batch_size: most particles in one call of the network; None: all, halved when memory runs out.
-        options: `num_inference_steps`, `guidance_scale`, `negative_prompt`, `height` and so on: as for the
-            pipeline's own call.
+        denoiser_batch_size: most particles in one call of the network; None: all. Halved where memory runs out.
+        options: `num_inference_steps`, `guidance_scale`, `negative_prompt`, `height` and so on, as for the
+            pipeline's own call, with its defaults.
 
     Raises:
         InvalidArgument: a pipeline or scheduler that is not known, an option that this pipeline does not have,
@@ -47,17 +48,25 @@ def from_pipeline(
     """
     pipe = loaded(pipe)
     adaptor = adaptor_of(pipe)
-    single = prompt is None or isinstance(prompt, str)
     prompts = _prompts(prompt)
+    from smcgen.diffusion.pipelines.base import call
+    from smcgen.diffusion.pipelines.kernel import kernel_of
+
+    prepared = call(adaptor, pipe, prompts, options)
     kernel = kernel_of(
-        call(adaptor, pipe, prompts, options), prompts, single, pipe._execution_device, eta, batch_size
+        prepared,
+        prompts,
+        single=not isinstance(prompt, list | tuple),
+        device=pipe._execution_device,
+        eta=eta,
+        batch_size=denoiser_batch_size,
     )
     if kernel.note is not None:
         warnings.warn(kernel.note, stacklevel=2)
     return kernel
 
 
-def adaptor_of(pipe: Any) -> Callable[..., Prepared]:
+def adaptor_of(pipe: Any) -> Callable[..., Any]:
     """What knows this kind of pipeline.
 
     Raises:
@@ -85,7 +94,8 @@ def loaded(pipe: Any) -> Any:
     try:
         found = DiffusionPipeline.from_pretrained(str(pipe), torch_dtype=dtype)
     except (OSError, ValueError) as error:
-        allowed = f"a folder with a diffusers pipeline, or its name on the hub ({error})"
+        reason = " ".join(str(error).split())
+        allowed = f"a folder with a diffusers pipeline, or its name on the hub ({reason})"
         raise InvalidArgument("pipe", str(pipe), allowed) from error
     return found.to("cuda") if on_gpu else found
 
@@ -93,9 +103,8 @@ def loaded(pipe: Any) -> Any:
 def _prompts(prompt: Any) -> list[str] | None:
     if prompt is None:
         return None
-    if isinstance(prompt, str):
-        return [prompt]
-    prompts = list(prompt) if isinstance(prompt, list | tuple) else []
-    if not prompts or not all(isinstance(p, str) for p in prompts):
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    listed = isinstance(prompts, list | tuple) and len(prompts) > 0
+    if not listed or not all(isinstance(p, str) for p in prompts):
         raise InvalidArgument("prompt", prompt, "a string, or a list of strings")
-    return prompts
+    return list(prompts)

@@ -8,19 +8,22 @@ import jax
 
 from smcgen.diffusion.base import Kernel, Reward
 from smcgen.diffusion.rewards.function import FunctionReward
+from smcgen.diffusion.rewards.named import named
 from smcgen.errors import InvalidArgument
 
 
 def as_reward(
     reward: Any, kernel: Kernel, batch_size: int | None = None, dtype: str | None = None
 ) -> Reward | None:
-    """A `Reward` as it is; a function of samples, or of samples and prompts, as a `FunctionReward`.
+    """A `Reward` as it is; a published one by name; a function of samples, or of samples and prompts.
 
     A function that JAX can trace on what a JAX kernel decodes becomes part of the jitted run.
 
     Raises:
-        InvalidArgument: it is neither.
+        InvalidArgument: it is none of them.
     """
+    if isinstance(reward, str):
+        reward = named(reward)
     if isinstance(reward, FunctionReward):
         own = {"batch_size": reward.batch_size or batch_size, "dtype": reward.dtype or dtype}
         return replace(reward, **own)

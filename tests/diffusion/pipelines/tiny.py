@@ -9,7 +9,6 @@ import string
 import torch
 from diffusers import (
     AutoencoderKL,
-    BlockRefinementScheduler,
     DDIMPipeline,
     DDIMScheduler,
     DDPMPipeline,
@@ -17,7 +16,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
-    LLaDA2Pipeline,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -26,13 +24,10 @@ from diffusers import (
     UNet2DModel,
 )
 from transformers import (
-    BertConfig,
-    BertForMaskedLM,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -48,7 +43,13 @@ def clip_tokenizer():
 
 
 def t5_tokenizer():
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((c, -3.0) for c in LETTERS)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        ("▁", -2.0),
+        *((c, -3.0) for c in LETTERS),
+    ]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
 
 
@@ -235,7 +236,9 @@ def flux(guidance_embeds=True, **scheduler):
                 axes_dims_rope=(2, 2, 4),
                 guidance_embeds=guidance_embeds,
             ).eval(),
-            scheduler=FlowMatchEulerDiscreteScheduler(**{"use_dynamic_shifting": True, **scheduler}),
+            scheduler=FlowMatchEulerDiscreteScheduler(
+                **{"use_dynamic_shifting": True, **scheduler}
+            ),
             vae=_vae(shift_factor=0.1, scaling_factor=0.36),
             text_encoder=_clip_text(),
             text_encoder_2=_t5_text(),

@@ -30,9 +30,10 @@ _VISION = {
 class Ranker(torch.nn.Module):
     """The prompt's encoder looks at the image by cross-attention; its first token is scored."""
 
-    def __init__(self, vision: BlipVisionModel, text: BlipTextModel, head: Any):
+    def __init__(self, vision: Any, text: Any, head: Any):
         super().__init__()
         self.vision, self.text = vision, text
+        self.side: int = vision.embeddings.image_size
         self.register_buffer("weight", head[0])
         self.register_buffer("bias", head[1])
 

@@ -17,7 +17,7 @@ def precision(device: str, dtype: Any) -> Any:
     return torch.float16 if pick_device(device).type == "cuda" else torch.float32
 
 
-def model_of(loader: Any, model: Any, device: str, dtype: Any) -> torch.nn.Module:
+def model_of(loader: Any, model: Any, device: str, dtype: Any) -> Any:
     """A model by name or folder, in evaluation mode; a loaded one as it is."""
     if not isinstance(model, str | Path):
         return model.eval()
@@ -45,9 +45,9 @@ def fetched(load: Callable[[], Any], name: str, source: Any) -> Any:
     """What `load` gives, or an error that says what could not be had."""
     try:
         return load()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        allowed = f"what is on the Hugging Face hub or in a folder, and can be reached and read ({reason})"
+        allowed = f"a file or folder that can be read, or a name on the hub that can be reached ({reason})"
         raise InvalidArgument(name, str(source), allowed) from error
 
 
@@ -64,10 +64,10 @@ def one_layer(weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
     """Linear layers to one number, between which nothing happens, as one: `x @ weight + bias`."""
     names = {name.rsplit(".", 1)[0] for name in weights}
     ordered = sorted(names, key=lambda name: int(name.split(".")[-1]))
-    weight, bias = None, None
-    for name in ordered:
-        w, b = weights[f"{name}.weight"].double(), weights[f"{name}.bias"].double()
-        weight, bias = (w, b) if weight is None else (w @ weight, w @ bias + b)
-    if weight is None or len(weight) != 1:
-        raise KeyError("layers.0.weight, ... to one output")
+    layers = [(weights[f"{n}.weight"].double(), weights[f"{n}.bias"].double()) for n in ordered]
+    if not layers or len(layers[-1][1]) != 1:
+        raise KeyError("layers.0.weight, ..., to one output")
+    weight, bias = layers[0]
+    for w, b in layers[1:]:
+        weight, bias = w @ weight, w @ bias + b
     return weight[0].float(), bias[0].float()

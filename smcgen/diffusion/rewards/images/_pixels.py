@@ -1,6 +1,5 @@
 """Images in [0, 1] as a vision model reads them, on the device they are on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,5 +86,7 @@ def _pair(size: dict[str, int]) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-CLIP_MEAN: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD: Sequence[float] = (0.26862954, 0.26130258, 0.27577711)
+def square(side: int) -> Pixels:
+    """The centre of an image, as CLIP and BLIP read it."""
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return Pixels(side, (side, side), "bicubic", mean, std)

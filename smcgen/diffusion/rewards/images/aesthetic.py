@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
+from transformers import AutoModel, AutoProcessor
 
 from smcgen.diffusion.rewards.images._models import (
     fetched,
@@ -17,7 +18,6 @@ from smcgen.diffusion.rewards.images._models import (
     weights_of,
 )
 from smcgen.diffusion.rewards.images._pixels import Images, pixels_of
-from smcgen.errors import MissingExtra
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,34 +33,30 @@ class Aesthetic:
 
     Raises:
         InvalidArgument: weights that are not there or are of another head.
-        MissingExtra: without transformers.
     """
 
     head: str | Path | None = None
-    clip: "str | Path | torch.nn.Module" = "openai/clip-vit-large-patch14"
+    clip: Any = "openai/clip-vit-large-patch14"
     processor: Any = field(default=None, repr=False)
     device: str = field(default="auto", kw_only=True)
     dtype: Any = field(default="auto", kw_only=True)
+    _pixels: Any = field(init=False, repr=False)
+    _head: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            from transformers import AutoModel, AutoProcessor
-        except ImportError as error:
-            raise MissingExtra("Aesthetic", "transformers", "diffusers") from error
         settle = lambda name, value: object.__setattr__(self, name, value)
         settle("processor", processor_of(AutoProcessor, self.processor, self.clip))
         settle("clip", model_of(AutoModel, self.clip, self.device, self.dtype))
         settle("_pixels", pixels_of(self.processor))
         path = self.head or file_of("trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth")
-        weights = fetched(lambda: weights_of(str(path)), "head", path)
-        settle("_head", [x.float().to(self.clip.device) for x in one_layer(weights)])
+        layer = fetched(lambda: one_layer(weights_of(str(path))), "head", path)
+        settle("_head", [x.to(self.clip.device) for x in layer])
 
     def __call__(self, images: Images) -> Float[torch.Tensor, " rows"]:
         """Scores of images in [0, 1]."""
-        clip: Any = self.clip
-        pixels = self._pixels(images.to(clip.device, torch.float32))  # pyright: ignore[reportAttributeAccessIssue]
+        clip = self.clip
+        pixels = self._pixels(images.to(clip.device, torch.float32))
         features = clip.get_image_features(pixel_values=pixels.to(clip.dtype))
         seen = features if isinstance(features, torch.Tensor) else features.pooler_output
-        weight, bias = self._head  # pyright: ignore[reportAttributeAccessIssue]
+        weight, bias = self._head
         return normalize(seen.float(), dim=-1) @ weight + bias
-

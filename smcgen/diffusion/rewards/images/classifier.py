@@ -1,15 +1,15 @@
 """Any image classifier as a reward."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
+from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from smcgen.diffusion.rewards.images._models import model_of, processor_of
 from smcgen.diffusion.rewards.images._pixels import Images, pixels_of
-from smcgen.errors import InvalidArgument, MissingExtra, UnknownName
+from smcgen.errors import InvalidArgument, UnknownName
 
 Output = Literal["log_prob", "probability", "logit"]
 
@@ -30,21 +30,17 @@ class ImageClassifier:
 
     Raises:
         InvalidArgument: a label that the model does not have.
-        MissingExtra: without transformers.
     """
 
-    model: "str | Path | torch.nn.Module"
+    model: Any
     label: str | int | None = None
     output: Output = "log_prob"
     processor: Any = field(default=None, repr=False)
     device: str = field(default="auto", kw_only=True)
     dtype: Any = field(default="auto", kw_only=True)
+    _pixels: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            from transformers import AutoImageProcessor, AutoModelForImageClassification
-        except ImportError as error:
-            raise MissingExtra("ImageClassifier", "transformers", "diffusers") from error
         if self.output not in get_args(Output):
             raise UnknownName("output", self.output, get_args(Output))
         settle = lambda name, value: object.__setattr__(self, name, value)
@@ -56,8 +52,8 @@ class ImageClassifier:
 
     def __call__(self, images: Images) -> Float[torch.Tensor, " rows"]:
         """Scores of images in [0, 1]."""
-        model: Any = self.model
-        pixels = self._pixels(images.to(model.device, torch.float32))  # pyright: ignore[reportAttributeAccessIssue]
+        model = self.model
+        pixels = self._pixels(images.to(model.device, torch.float32))
         logits = model(pixel_values=pixels.to(model.dtype)).logits.float()
         if self.output == "logit":
             return logits[:, self.label]

@@ -1,16 +1,16 @@
 """How well an image fits its prompt, by CLIP or SigLIP; also PickScore and HPSv2, which are CLIP models."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
+from transformers import AutoModel, AutoProcessor
 
 from smcgen.diffusion.rewards.images._models import model_of, processor_of
 from smcgen.diffusion.rewards.images._pixels import Images, pixels_of
-from smcgen.errors import MissingExtra, UnknownName
+from smcgen.errors import UnknownName
 
 Output = Literal["similarity", "logit"]
 
@@ -27,49 +27,43 @@ class CLIPScore:
             is defined.
         device, dtype: of a model that is loaded here; "auto": half precision on a GPU if there is one.
 
-    Raises:
-        MissingExtra: without transformers.
     """
 
-    model: "str | Path | torch.nn.Module" = "openai/clip-vit-large-patch14"
+    model: Any = "openai/clip-vit-large-patch14"
     processor: Any = field(default=None, repr=False)
     text: str | None = None
     output: Output = "similarity"
     device: str = field(default="auto", kw_only=True)
     dtype: Any = field(default="auto", kw_only=True)
+    _pixels: Any = field(init=False, repr=False)
+    _known: dict[str, torch.Tensor] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        try:
-            from transformers import AutoModel, AutoProcessor
-        except ImportError as error:
-            raise MissingExtra("CLIPScore", "transformers", "diffusers") from error
         if self.output not in get_args(Output):
             raise UnknownName("output", self.output, get_args(Output))
         settle = lambda name, value: object.__setattr__(self, name, value)
         settle("processor", processor_of(AutoProcessor, self.processor, self.model))
         settle("model", model_of(AutoModel, self.model, self.device, self.dtype))
         settle("_pixels", pixels_of(self.processor))
-        settle("_embedded", {})  # texts are read once
 
     def __call__(self, images: Images, prompts: list[str]) -> Float[torch.Tensor, " rows"]:
         """Scores of images in [0, 1], each with its prompt."""
-        model: Any = self.model
-        pixels = self._pixels(images.to(model.device, torch.float32))  # pyright: ignore[reportAttributeAccessIssue]
+        model = self.model
+        pixels = self._pixels(images.to(model.device, torch.float32))
         seen = _pooled(model.get_image_features(pixel_values=pixels.to(model.dtype)))
         texts = prompts if self.text is None else [self.text] * len(prompts)
         cosine = (normalize(seen.float(), dim=-1) * self._texts(texts)).sum(-1)
         return cosine if self.output == "similarity" else model.logit_scale.float().exp() * cosine
 
     def _texts(self, texts: list[str]) -> Float[torch.Tensor, "rows width"]:
-        known: dict[str, torch.Tensor] = self._embedded  # pyright: ignore[reportAttributeAccessIssue]
+        known = self._known  # texts are read once
         new = sorted(set(texts) - set(known))
         if new:
-            model: Any = self.model
             inputs = self.processor.tokenizer(
                 new, padding="max_length", truncation=True, return_tensors="pt"
             )
             with torch.no_grad():
-                embedded = _pooled(model.get_text_features(**inputs.to(model.device)))
+                embedded = _pooled(self.model.get_text_features(**inputs.to(self.model.device)))
             known.update(zip(new, normalize(embedded.float(), dim=-1), strict=True))
         return torch.stack([known[text] for text in texts])
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from transformers import AutoTokenizer
 
+from smcgen.diffusion.rewards.images._blip import ranker
 from smcgen.diffusion.rewards.images._models import (
     fetched,
     file_of,
@@ -14,8 +16,7 @@ from smcgen.diffusion.rewards.images._models import (
     source_of,
     weights_of,
 )
-from smcgen.diffusion.rewards.images._pixels import CLIP_MEAN, CLIP_STD, Images, Pixels
-from smcgen.errors import MissingExtra
+from smcgen.diffusion.rewards.images._pixels import Images, square
 from smcgen.hub import pick_device
 
 # of the training set's scores, by which they are standardised; from the published model
@@ -37,21 +38,16 @@ class ImageReward:
 
     Raises:
         InvalidArgument: weights or a tokenizer that cannot be had.
-        MissingExtra: without transformers.
     """
 
     weights: str | Path | None = None
     tokenizer: Any = "bert-base-uncased"
     device: str = field(default="auto", kw_only=True)
     dtype: Any = field(default="auto", kw_only=True)
+    _pixels: Any = field(init=False, repr=False)
+    _model: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            from transformers import AutoTokenizer
-
-            from smcgen.diffusion.rewards.images._blip import ranker
-        except ImportError as error:
-            raise MissingExtra("ImageReward", "transformers", "diffusers") from error
         settle = lambda name, value: object.__setattr__(self, name, value)
         if isinstance(self.tokenizer, str | Path):
             source = source_of("tokenizer", self.tokenizer)
@@ -60,16 +56,15 @@ class ImageReward:
         path = str(self.weights or file_of("THUDM/ImageReward", "ImageReward.pt"))
         found = fetched(lambda: weights_of(path), "weights", path)
         model = ranker(found).to(pick_device(self.device), precision(self.device, self.dtype))
-        side = model.vision.config.image_size
         settle("_model", model)
-        settle("_pixels", Pixels(side, (side, side), "bicubic", tuple(CLIP_MEAN), tuple(CLIP_STD)))
+        settle("_pixels", square(model.side))
 
     def __call__(self, images: Images, prompts: list[str]) -> Float[torch.Tensor, " rows"]:
         """Scores of images in [0, 1], each for its prompt."""
-        model: Any = self._model  # pyright: ignore[reportAttributeAccessIssue]
+        model = self._model
         tokens = self.tokenizer(
             prompts, padding="max_length", truncation=True, max_length=_TOKENS, return_tensors="pt"
         ).to(model.vision.device)
-        pixels = self._pixels(images.to(model.vision.device, torch.float32))  # pyright: ignore[reportAttributeAccessIssue]
+        pixels = self._pixels(images.to(model.vision.device, torch.float32))
         raw = model(pixels.to(model.vision.dtype), tokens["input_ids"], tokens["attention_mask"])
         return (raw - _MEAN) / _STD
