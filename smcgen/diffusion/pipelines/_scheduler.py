@@ -106,16 +106,20 @@ def _reader(own: Any) -> tuple[Callable[[Any, str | None], Spacing], Any, str | 
     if hasattr(own, "_sigma_to_alpha_sigma_t") and not hasattr(own.config, "sigma_data"):
         return _variance_preserving, copy.deepcopy(own), lent
     if "PNDMScheduler" in names:
-        clip = own.config.get("clip_sample", False)
-        return _ddim, DDIMScheduler.from_config(own.config, clip_sample=clip), lent
+        return _ddim, DDIMScheduler.from_config({"clip_sample": False, **_config(own)}), lent
     if set(names) & _IN_SIGMAS:
-        return _exploding, EulerDiscreteScheduler.from_config(own.config), lent
+        return _exploding, EulerDiscreteScheduler.from_config(_config(own)), lent
     known = ", ".join(sorted({*_READERS, *_IN_SIGMAS, "PNDMScheduler"}))
     raise InvalidArgument(
         "scheduler",
         kind,
         f"{known}, DPM-Solver, UniPC, DEIS or SA-Solver; set pipe.scheduler to one",
     )
+
+
+def _config(scheduler: Any) -> dict[str, Any]:
+    """Its settings, defaults too: another class would put its own in their place."""
+    return {k: v for k, v in scheduler.config.items() if k != "_use_default_values"}
 
 
 def _array(values: Any) -> Levels:
