@@ -1,7 +1,8 @@
 """Denoising as a state-space model: diffusion, flow and masked-discrete models, steered by any reward.
 
 Start with `smcgen.diffusion.steer` (a model and a reward), or put a `DiffusionModel` together and run any
-algorithm of smcgen on it. The parts are in `kernels`, `schedules`, `rewards`, `values`, `twists`, `proposals`.
+algorithm of smcgen on it. The parts are in `kernels`, `schedules`, `rewards`, `values`, `twists`,
+`proposals`; `search` looks for the best sample instead of drawing from a law.
 """
 
 from typing import TYPE_CHECKING
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from smcgen.diffusion.schedules import edm as edm
     from smcgen.diffusion.schedules import rectified_flow as rectified_flow
     from smcgen.diffusion.schedules import variance_preserving as variance_preserving
+    from smcgen.diffusion.searches.run import SearchResult as SearchResult
+    from smcgen.diffusion.searches.run import search as search
     from smcgen.diffusion.steering import steer as steer
+    from smcgen.diffusion.tempering import find_ladder as find_ladder
     from smcgen.diffusion.twists.potentials import Difference as Difference
     from smcgen.diffusion.twists.potentials import Immediate as Immediate
     from smcgen.diffusion.twists.potentials import Max as Max
     from smcgen.diffusion.twists.potentials import Sum as Sum
     from smcgen.diffusion.values.draws import ManyDraws as ManyDraws
+    from smcgen.diffusion.values.learned import Learned as Learned
+    from smcgen.diffusion.values.learned import experience as experience
     from smcgen.diffusion.values.prediction import AtPrediction as AtPrediction
 
 _NAMES = {
@@ -39,14 +45,19 @@ _NAMES = {
     "Guided": "smcgen.diffusion.proposals.guided",
     "Immediate": "smcgen.diffusion.twists.potentials",
     "Kernel": "smcgen.diffusion.base",
+    "Learned": "smcgen.diffusion.values.learned",
     "ManyDraws": "smcgen.diffusion.values.draws",
     "Max": "smcgen.diffusion.twists.potentials",
     "Schedule": "smcgen.diffusion.schedules",
+    "SearchResult": "smcgen.diffusion.searches.run",
     "SteerResult": "smcgen.diffusion.result",
     "Sum": "smcgen.diffusion.twists.potentials",
     "ddpm": "smcgen.diffusion.schedules",
     "edm": "smcgen.diffusion.schedules",
+    "experience": "smcgen.diffusion.values.learned",
+    "find_ladder": "smcgen.diffusion.tempering",
     "rectified_flow": "smcgen.diffusion.schedules",
+    "search": "smcgen.diffusion.searches.run",
     "steer": "smcgen.diffusion.steering",
     "variance_preserving": "smcgen.diffusion.schedules",
 }

@@ -89,6 +89,17 @@ class Kernel(ABC):
         """
         raise NotImplementedError
 
+    def perturb(self, key: RandomKey, x: Tensor, size: Any) -> Tensor:
+        """Noise near x, by a move that leaves `p(x_0)` invariant; `size` from 0 (x itself) to 1 (independent).
+
+        For searches over noise. Default: this kernel's noise cannot be searched.
+        """
+        raise NotImplementedError
+
+    def renoise(self, key: RandomKey, t: Any, back: Any, x: Tensor) -> Tensor:
+        """`x_back ~ p(x_back | x_t = x)`, back <= t: the noising process. For searches over paths."""
+        raise NotImplementedError
+
     def decode(self, data: Tensor) -> Any:
         """Data as rewards and people see them: images of latents, texts of tokens. Default: as they are.
 

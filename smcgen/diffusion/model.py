@@ -161,18 +161,21 @@ class DiffusionModel(Pinnable):
         self, key: RandomKey, n: int, pinned: DiffusionRecord | None
     ) -> tuple[DiffusionState, Any]:
         kernel, rows = self.kernel, n * self._problems
-        xp = kernel.backend.xp
         draw_key, value_key = split_keys(key, 2)
-        zeros = xp.zeros(rows)
-        with kernel.backend.inference():
-            x = kernel.draw_prior(draw_key, rows)
-            x = x if pinned is None else self._put(x, pinned)
-            start = self.twist.start(rows, xp) if self.twist else ()
-            gradient = x * 0 if self.proposal.guided else None
-            meter = None if self.traceable else Meter()
-            before = DiffusionState(x, None, gradient, start, zeros, xp.full(rows, xp.nan), meter)
-            state = self._looked_at(int(self._kinds[0]), value_key, 0, x, before)
+        x = kernel.draw_prior(draw_key, rows)
+        state = self.from_noise(value_key, x if pinned is None else self._put(x, pinned))
         return state, self._per_problem(state.log_psi)
+
+    def from_noise(self, key: RandomKey, x: Tensor, meter: Meter | None = None) -> DiffusionState:
+        """The population of time 0 with these latents, a row each."""
+        xp, rows = self.kernel.backend.xp, len(x)
+        start = self.twist.start(rows, xp) if self.twist else ()
+        meter = None if self.traceable else meter or Meter()
+        with self.kernel.backend.inference():
+            gradient = x * 0 if self.proposal.guided else None
+            unseen = xp.full(rows, xp.nan)
+            before = DiffusionState(x, None, gradient, start, xp.zeros(rows), unseen, meter)
+            return self._looked_at(int(self._kinds[0]), key, 0, x, before)
 
     def _step(
         self, key: RandomKey, t: Any, state: DiffusionState, pinned: DiffusionRecord | None
@@ -216,7 +219,7 @@ class DiffusionModel(Pinnable):
         """x_t with its prediction, value and `log psi_t`; `before` has the same rows at t - 1."""
         kernel, backend = self.kernel, self.kernel.backend
         rows = len(before.log_psi)
-        problem = np.repeat(np.arange(self._problems), rows // self._problems)
+        problem = self._problem_of(rows)
         meter, gradient = before.meter, None if before.gradient is None else x * 0
         score = self._scorer(meter)
         if kind == _LAST:
@@ -259,6 +262,21 @@ class DiffusionModel(Pinnable):
             log_psi=keep(log_psi, before.log_psi),
             value=value,
         )
+
+    def predicted(
+        self, key: RandomKey, t: Any, x: Tensor, before: DiffusionState
+    ) -> DiffusionState:
+        """The population with latents x at time t < T, and the prediction on them."""
+        return self._looked_at(_PLAIN, key, t, x, before)
+
+    def valued(self, t: Any, state: DiffusionState) -> DiffusionState:
+        """The population of time t < T with the reward of its predicted data as value."""
+        data = self.kernel.data(t, state.x, state.prediction)
+        scores = self._scorer(state.meter)(data, self._problem_of(len(data)))
+        return replace(state, value=self.kernel.backend.per_row(scores))
+
+    def _problem_of(self, rows: int) -> Index:
+        return np.repeat(np.arange(self._problems), rows // self._problems)
 
     def _scorer(self, meter: Meter | None) -> Scorer:
         """The reward, counted and timed."""

@@ -49,7 +49,7 @@ class Pinnable(FeynmanKac[DiffusionState]):
         return values.reshape(self.num_problems, -1, *values.shape[1:])
 
     def record(self, state: DiffusionState) -> DiffusionRecord:
-        kept = DiffusionRecord(state.x, state.prediction, state.log_psi, state.value)
+        kept = DiffusionRecord(state.x, state.prediction, state.log_psi, state.value, state.memory)
         return jax.tree.map(lambda x: self._per_problem(self.kernel.backend.kept(x)), kept)
 
     def init_pinned(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from smcgen.diffusion.backends.base import at
 from smcgen.errors import InvalidArgument, UnknownName
 
 Betas = Literal["linear", "scaled_linear", "cosine"]
@@ -47,6 +48,12 @@ class Schedule:
             )
         if self.prior_scale is None:
             object.__setattr__(self, "prior_scale", float(self.sigma[0]))
+
+    def noising(self, t: Any, back: Any) -> tuple[Any, Any]:
+        """`x_back = ratio x_t + scale noise` for back <= t: (ratio, scale)."""
+        ratio = at(self.alpha, back) / at(self.alpha, t)
+        variance = at(self.sigma, back) ** 2 - (ratio * at(self.sigma, t)) ** 2
+        return ratio, (variance * (variance > 0)) ** 0.5  # rounding can take it below 0
 
     def _identity(self) -> tuple[Any, ...]:
         arrays = (self.alpha, self.sigma, self.time)

@@ -53,3 +53,4 @@ class DiffusionRecord(NamedTuple):
     prediction: PyTree
     log_psi: Any
     value: Any
+    memory: PyTree = ()

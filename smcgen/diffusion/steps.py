@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from smcgen.core.resampling.when import Every, Scheduled
 from smcgen.errors import InvalidArgument
@@ -49,7 +49,7 @@ def checked_ladder(ladder: Any, num_steps: int) -> Any:
     Raises:
         InvalidArgument: not T + 1 finite numbers that end at 1.
     """
-    if isinstance(ladder, jax.core.Tracer) or type(ladder) is object:
+    if isinstance(ladder, Tracer) or type(ladder) is object:
         return ladder  # inside a JAX transformation
     values = np.ones(num_steps + 1) if ladder is None else np.asarray(ladder, np.float64)
     wrong = values.shape != (num_steps + 1,) or not np.all(np.isfinite(values))

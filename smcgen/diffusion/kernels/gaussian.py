@@ -139,6 +139,15 @@ class Gaussian(Kernel):
         mean = self.backend.take(prediction, np.repeat(np.arange(len(x)), k))
         return mean + at(scale, t) * self.backend.normal(key, rows, self.shape)
 
+    def perturb(self, key: RandomKey, x: Tensor, size: Any) -> Tensor:
+        """`sqrt(1 - size^2) x + size noise`."""
+        noise = self.schedule.prior_scale * self.backend.normal(key, len(x), self.shape)
+        return (1 - size * size) ** 0.5 * x + size * noise
+
+    def renoise(self, key: RandomKey, t: Any, back: Any, x: Tensor) -> Tensor:
+        ratio, scale = self.schedule.noising(t, back)
+        return ratio * x + scale * self.backend.normal(key, len(x), self.shape)
+
     def step_variance(self, t: Any) -> Any:
         return at(self._steps["tau"] ** 2, t)
 

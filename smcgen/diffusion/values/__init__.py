@@ -9,4 +9,6 @@
 
 from smcgen.diffusion.base import Value as Value
 from smcgen.diffusion.values.draws import ManyDraws as ManyDraws
+from smcgen.diffusion.values.learned import Learned as Learned
+from smcgen.diffusion.values.learned import experience as experience
 from smcgen.diffusion.values.prediction import AtPrediction as AtPrediction
