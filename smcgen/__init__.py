@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from smcgen.core.tree import Remembering as Remembering
     from smcgen.core.tree import remembered_paths as remembered_paths
     from smcgen.errors import SmcgenError as SmcgenError
+    from smcgen.samplers.posterior import sample_posterior as sample_posterior
     from smcgen.text.potentials.algebra import where as where
     from smcgen.text.result import SteerResult as SteerResult
     from smcgen.text.steer import steer as steer
@@ -51,6 +52,7 @@ _NAMES = {
     "fixed_lag": "smcgen.core.additive",
     "particle_gibbs": "smcgen.core.gibbs",
     "remembered_paths": "smcgen.core.tree",
+    "sample_posterior": "smcgen.samplers.posterior",
     "smc": "smcgen.core.smc",
     "smc_each": "smcgen.core.each",
     "smooth_additive": "smcgen.core.additive",
@@ -76,6 +78,7 @@ __all__ = [
     "fixed_lag",
     "particle_gibbs",
     "remembered_paths",
+    "sample_posterior",
     "smc",
     "smc_each",
     "smooth_additive",
