@@ -92,7 +92,7 @@ def loaded(pipe: Any) -> Any:
     on_gpu = torch.cuda.is_available()
     dtype = torch.float16 if on_gpu else torch.float32
     try:
-        found = DiffusionPipeline.from_pretrained(str(pipe), torch_dtype=dtype)
+        found = DiffusionPipeline.from_pretrained(str(pipe), dtype=dtype)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         allowed = f"a folder with a diffusers pipeline, or its name on the hub ({reason})"

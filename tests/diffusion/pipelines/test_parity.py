@@ -7,7 +7,7 @@ from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler, EulerDiscr
 from tests.diffusion.pipelines import tiny
 from tests.diffusion.pipelines.parity import ours, theirs
 
-STEPS, N = 4, 2
+STEPS, N = 4, 2  # rows as in the other tests, so that programs are compiled once
 PROMPTS = ["a cat", "dog 7"]
 
 
