@@ -1,0 +1,103 @@
+"""Laplace's approximation of a Gaussian prior times a likelihood; exact if the log-likelihood is quadratic.
+
+In whitened coordinates, x = m + L z with m and L L' the prior's mean and covariance,
+
+    log p(z, y) = log g(m + L z) - |z|^2 / 2,   maximal at z*,   C = -d^2 log g / dz^2 at z*,
+    p(x | y) = N(m + L z*, L (I + C)^{-1} L'),
+    log p(y) = log g(m + L z*) - |z*|^2 / 2 - log det(I + C) / 2.
+
+Where I + C is not positive definite it is taken as I. The prior's covariance is never inverted.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float
+
+from smcgen.ssm.laws import dist
+
+_HALVINGS = 8
+
+
+def is_gaussian(law: Any) -> bool:
+    """Whether mean and covariance are all there is to know of a scalar or a vector."""
+    inner = _inner(law)
+    vector = isinstance(inner, dist.MultivariateNormal | dist.LowRankMultivariateNormal)
+    return len(law.event_shape) <= 1 and (vector and inner is law or type(inner) is dist.Normal)
+
+
+def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tuple[Any, Any]:
+    """`p(x | y)` and `log p(y)`, exact or approximate; the prior's batch shape is kept.
+
+    Args:
+        prior: a Gaussian law of a scalar or a vector of d entries, batch shape (n,) or ().
+        log_g: `log g(y | x)` of states of shape (k,) or (k, d).
+        newton_steps: towards the mode.
+    """
+    scalar = not prior.event_shape
+    mean, scale = _moments(prior)
+
+    def of_one(mean: Array, scale: Array) -> Any:
+        def log_likelihood(z: Array) -> Array:
+            x = mean + scale @ z
+            return log_g(x[None, 0] if scalar else x[None])[0]
+
+        z, root, value = _mode(log_likelihood, mean.shape[-1], newton_steps)
+        return mean + scale @ z, scale @ root, value
+
+    over = of_one if not prior.batch_shape else jax.vmap(of_one)
+    loc, scale, log_normaliser = over(mean, scale)
+    if scalar:
+        return dist.Normal(loc[..., 0], scale[..., 0, 0]), log_normaliser
+    return dist.MultivariateNormal(loc, scale_tril=scale), log_normaliser
+
+
+def _mode(f: Callable[[Array], Array], d: int, steps: int) -> tuple[Array, Array, Array]:
+    """z*, a lower triangular square root of (I + C)^{-1} there, and the log normaliser."""
+    objective = lambda z: f(z) - 0.5 * jnp.dot(z, z)
+    sizes = 0.5 ** jnp.arange(_HALVINGS + 1.0)
+    z = jnp.zeros(d)
+    for _ in range(steps):
+        root = _root(f, z)
+        direction = root @ (root.T @ (jax.grad(f)(z) - z))
+        tried = jnp.concatenate([z[None], z + sizes[:, None] * direction])
+        values = jax.vmap(objective)(tried)
+        z = tried[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
+    root = _root(f, z)
+    return z, root, objective(z) + jnp.sum(jnp.log(jnp.diagonal(root)))
+
+
+def _root(f: Callable[[Array], Array], z: Float[Array, " d"]) -> Float[Array, "d d"]:
+    """Lower triangular R with R R' = (I + C)^{-1}; the identity if I + C is not positive definite."""
+    identity = jnp.eye(z.shape[0])
+    precision = identity - jax.hessian(f)(z)
+    if z.shape[0] == 1:
+        return jnp.where(precision > 0, 1 / jnp.sqrt(jnp.where(precision > 0, precision, 1.0)), 1.0)
+    # from the last row to the first: precision = U U' with U upper triangular, and R = U^{-T} is lower
+    upper = jnp.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+    fine = jnp.all(jnp.isfinite(upper))
+    return solve_triangular(jnp.where(fine, upper, identity), identity, trans="T")
+
+
+def _moments(law: Any) -> tuple[Float[Array, "*b d"], Float[Array, "*b d d"]]:
+    """Mean, and a lower triangular square root of the covariance."""
+    if isinstance(law, dist.MultivariateNormal):
+        scale = law.scale_tril
+    elif isinstance(law, dist.LowRankMultivariateNormal):
+        scale = jnp.linalg.cholesky(law.covariance_matrix)
+    else:
+        deviation = jnp.sqrt(law.variance)
+        deviation = deviation[..., None] if not law.event_shape else deviation
+        scale = deviation[..., None] * jnp.eye(deviation.shape[-1])
+    mean = law.mean if law.event_shape else law.mean[..., None]
+    d = mean.shape[-1]
+    return mean, jnp.broadcast_to(scale, (*law.batch_shape, d, d))
+
+
+def _inner(law: Any) -> Any:
+    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
+        law = law.base_dist
+    return law

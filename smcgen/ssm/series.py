@@ -1,0 +1,153 @@
+"""What can be known of a model and its observations before a run: shapes, missing values, bad numbers."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcgen.core import compile as compiling
+from smcgen.core._types import PyTree
+from smcgen.errors import InvalidArgument, ModelError
+from smcgen.ssm.inputs import Inputs, check_inputs
+from smcgen.ssm.laws import draw, parts
+from smcgen.ssm.missing import Missing, marginalises
+from smcgen.ssm.model import StateSpaceModel
+
+_N = 10007  # a number of particles that no other axis has; nothing is computed with it
+
+
+class Series(NamedTuple):
+    """Observations as arrays, whether there are several series, and what is missing."""
+
+    y: PyTree
+    several: bool
+    missing: Missing
+
+
+class _Variable(NamedTuple):
+    """One observed variable."""
+
+    name: str
+    shape: tuple[int, ...]
+    marginalises: bool
+
+
+def check_model(model: Any) -> None:
+    """Raise unless `model` is a state-space model whose parameters are finite numbers, as far as they are known."""
+    if not isinstance(model, StateSpaceModel):
+        raise ModelError(
+            f"{type(model).__name__} is not a state-space model: "
+            "inherit from smcgen.ssm.StateSpaceModel and give initial, transition and observation"
+        )
+    is_inputs = lambda x: isinstance(x, Inputs)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_inputs):
+        if is_inputs(leaf) or isinstance(leaf, jax.core.Tracer):
+            continue
+        values = np.asarray(leaf)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            name = "model" + jax.tree_util.keystr(path)
+            raise InvalidArgument(name, leaf, "finite numbers")
+
+
+def examine(model: StateSpaceModel, y: Any) -> Series:
+    """Check observations against the model's laws; find out whether there are several series and what they miss."""
+    variables: dict[Any, _Variable] = {}  # None names the only one
+    program, arrays = compiling.split(model)
+
+    def shapes(arrays: Any, key: Any, t: Any) -> Any:
+        model = program.model(arrays)
+        x = draw(model.initial(), key, _N, "initial()")
+        law = model.observation(t, x)
+        seen = draw(law, key, _N, "observation(t, x)")
+        keys = law if isinstance(law, Mapping) else [None]
+        for key, (part, _, name) in zip(keys, parts(law, seen, "observation(t, x)"), strict=True):
+            variables[key] = _Variable(name, part.event_shape, marginalises(part))
+        return seen
+
+    seen = jax.eval_shape(shapes, arrays, jax.random.key(0), jnp.int32(0))
+    if isinstance(seen, Mapping) != isinstance(y, Mapping) or (
+        isinstance(seen, Mapping) and set(seen) != set(y)
+    ):
+        wanted = f"a dictionary of {sorted(seen)}" if isinstance(seen, Mapping) else "one array"
+        got = sorted(y) if isinstance(y, Mapping) else type(y).__name__
+        raise InvalidArgument("y", got, wanted)
+    values = {name: _array(y if name is None else y[name], name) for name in variables}
+    axes = set()
+    missing: set[Missing] = set()
+    for name, value in values.items():
+        axes.add(_leading(value, name, variables[name]))
+        missing.add(_missing(value, variables[name]))
+    if len(axes) > 1:
+        got = {name: value.shape for name, value in values.items()}
+        raise InvalidArgument("y", got, "the same times for every variable")
+    (leading,) = axes
+    check_inputs(model, leading[-1], "as there are observations")
+    worst = next(m for m in ("entries", "rows", "none") if m in missing)
+    return Series(values[None] if None in values else values, len(leading) == 2, worst)
+
+
+def check_moves(model: Any) -> None:
+    """Raise unless a filter's moves keep the kind of state that time 0 has. Nothing is computed."""
+    program, arrays = compiling.split(model)
+    problems = model.num_problems
+    key = jax.random.key(0) if problems is None else jax.random.split(jax.random.key(0), problems)
+
+    def run(arrays: Any, key: Any, t: Any) -> Any:
+        model = program.model(arrays)
+        x, _ = model.init(key, _N)
+        return x, *model.step(key, t, x)
+
+    before, after, _ = jax.eval_shape(run, arrays, key, jnp.int32(1))
+    kind = lambda x: jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", x)
+    if kind(before) != kind(after):
+        shown = lambda x: str(kind(x)).replace(str(_N), "n").replace("'", "")
+        raise ModelError(
+            f"a step must keep the kind of state: time 0 has {shown(before)}, time 1 has {shown(after)}"
+        )
+
+
+def _array(value: Any, name: str | None) -> Any:
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(_named(name), type(value).__name__, "an array of numbers") from error
+    return array
+
+
+def _leading(value: Any, name: str | None, variable: _Variable) -> tuple[int, ...]:
+    axes = value.ndim - len(variable.shape)
+    leading, event = value.shape[: max(axes, 0)], value.shape[max(axes, 0) :]
+    if axes not in (1, 2) or event != variable.shape or not all(leading):
+        inner = "".join(f", {k}" for k in variable.shape)
+        raise InvalidArgument(
+            _named(name),
+            f"array of shape {value.shape}",
+            f"shape (times{inner}) or (series, times{inner}), as {variable.name} says",
+        )
+    return leading
+
+
+def _missing(value: Any, variable: _Variable) -> Missing:
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return "none"
+    if isinstance(value, jax.core.Tracer):  # not known: ready for whatever may be missing
+        return "entries" if variable.marginalises else "rows"
+    gone = np.isnan(np.asarray(value)).reshape(*value.shape[: value.ndim - len(variable.shape)], -1)
+    if not gone.any():
+        return "none"
+    if (gone.all(-1) == gone.any(-1)).all():
+        return "rows"
+    if not variable.marginalises:
+        raise InvalidArgument(
+            "y",
+            "observations that are missing in part",
+            f"whole rows of NaN: {variable.name} is not known to have marginals; "
+            "independent components (to_event) and MultivariateNormal have",
+        )
+    return "entries"
+
+
+def _named(name: str | None) -> str:
+    return "y" if name is None else f"y[{name!r}]"
