@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from smcgen.ssm.bootstrap import Bootstrap as Bootstrap
     from smcgen.ssm.filter import Filter as Filter
     from smcgen.ssm.filter import Observed as Observed
-    from smcgen.ssm.prediction import Forecast as Forecast
-    from smcgen.ssm.prediction import forecast as forecast
-    from smcgen.ssm.prediction import posterior_predictive as posterior_predictive
     from smcgen.ssm.guided import Guided as Guided
     from smcgen.ssm.inputs import Inputs as Inputs
     from smcgen.ssm.laws import Law as Law
     from smcgen.ssm.model import Simulation as Simulation
     from smcgen.ssm.model import StateSpaceModel as StateSpaceModel
+    from smcgen.ssm.prediction import Forecast as Forecast
+    from smcgen.ssm.prediction import forecast as forecast
+    from smcgen.ssm.prediction import posterior_predictive as posterior_predictive
     from smcgen.ssm.proposals import LocallyOptimal as LocallyOptimal
 
 _NAMES = {

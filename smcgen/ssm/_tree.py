@@ -4,10 +4,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, dataclass_transform
 
 import jax
+from jax.core import Tracer
 
 
 def static(**options: Any) -> Any:
-    """A field that is part of the program, not a parameter: `dim: int = static(default=3)`. A new value compiles anew."""
+    """A field that is part of the program, not a parameter: `dim: int = static(default=3)`.
+
+    A new value compiles a new program. Options are those of `dataclasses.field`.
+    """
     return field(metadata={"static": True}, **options)
 
 
@@ -21,10 +25,10 @@ class Tree:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         dataclass(frozen=True, eq=False, repr=False)(cls)
-        static = {f.name for f in fields(cls) if f.metadata.get("static")}
-        names = tuple(f.name for f in fields(cls) if f.name not in static)
+        every = fields(cls)  # pyright: ignore[reportArgumentType]
+        names = tuple(f.name for f in every if not f.metadata.get("static"))
+        fixed = tuple(f.name for f in every if f.metadata.get("static"))
         keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
-        fixed = tuple(sorted(static))
 
         def flatten(tree: Any) -> tuple[tuple, tuple]:
             values = vars(tree)
@@ -50,6 +54,6 @@ class Tree:
 def _brief(value: Any) -> str:
     """An array of many numbers by its shape."""
     shape = getattr(value, "shape", None)
-    if shape is None or isinstance(value, jax.core.Tracer):
+    if shape is None or isinstance(value, Tracer):
         return repr(value) if shape is None else f"traced{shape}"
     return f"{value.dtype}{shape}" if shape else f"{value.item():.6g}"

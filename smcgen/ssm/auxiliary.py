@@ -125,8 +125,9 @@ class Auxiliary(Filter):
 def fully_adapted(model: StateSpaceModel, y: Any, newton_steps: int = 1) -> Auxiliary:
     """The fully adapted auxiliary filter: the locally optimal proposal with `eta_t = p(y_{t+1} | x_t)`.
 
-    Where both are exact (`smcgen.ssm.LocallyOptimal`) the weights after every step but the last are equal: `G'_t = eta_t`.
-    Otherwise both are Laplace's approximation, and the weights correct it. Arguments and errors: `smcgen.ssm.Observed`.
+    Where both are exact (`smcgen.ssm.LocallyOptimal`) no weight depends on what was drawn in its own step but through
+    eta: `G'_t = eta_t`. Otherwise both are Laplace's approximation, and the weights correct it. Arguments and
+    errors: `smcgen.ssm.Observed`.
     """
     optimal = LocallyOptimal(newton_steps)
     return Auxiliary(Guided(model, y, optimal), optimal)

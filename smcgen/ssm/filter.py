@@ -1,7 +1,8 @@
 """A state-space model and its observations, compiled to a Feynman-Kac model: what all forms share.
 
-Every form (bootstrap, guided, auxiliary) has the same target, `p(x_{0:T} | y_{0:T})`, and the same normalising constant,
-the likelihood `p(y_{0:T})`; they differ in how particles move and when they are weighted, so in variance and cost.
+Every form (bootstrap, guided, auxiliary) has the same target, `p(x_{0:T} | y_{0:T})`, and the same normalising
+constant, the likelihood `p(y_{0:T})`; they differ in how particles move and when they are weighted, so in variance
+and cost.
 All are `smcgen.Markov` models: particle filters, conditional SMC, ancestor and backward sampling run on each.
 """
 
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from smcgen.core._types import LogG, PyTree, RandomKey
 from smcgen.core.markov import Markov
@@ -31,7 +31,7 @@ class Filter(Tree, Markov):
         """`one(y, *arguments)` of each series, y its observations."""
 
     def filtered_log_weights(self, result: SMCResult) -> Any:
-        """Log-weights of `p(x_t | y_{0:t})` at t = 0..T, shape (T + 1, *p, n), for the particles in `result.history`."""
+        """Log-weights of `p(x_t | y_{0:t})` for the particles in `result.history`, t = 0..T, shape (T + 1, *p, n)."""
         if result.history is None:
             allowed = "'particles' to know the filter at every time"
             raise InvalidArgument("keep", "ancestors", allowed)
@@ -154,7 +154,9 @@ class Observed(Filter):
     def __repr__(self) -> str:
         series = f"{self.num_problems} series, " * self.several
         missing = "" if self.missing == "none" else ", some missing"
-        return f"{type(self).__name__}({self.model}, y: {series}{self.num_steps + 1} times{missing})"
+        return (
+            f"{type(self).__name__}({self.model}, y: {series}{self.num_steps + 1} times{missing})"
+        )
 
 
 _PRIOR = "initial() or transition(t, x_prev)"

@@ -21,9 +21,10 @@ class Guided(Observed):
 
     Args:
         model, y: see `smcgen.ssm.Observed`.
-        proposal: `(model, t, x_prev, y_t) -> law`, for `x_prev` of shape (n, ...), or None at t = 0: a function, or an object
-            (a pytree, if it has parameters of its own). Its law must be able to go wherever `f_t g_t` can. The default is
-            the locally optimal one, `p(x_t | x_{t-1}, y_t)`, exact or approximate: see `smcgen.ssm.LocallyOptimal`.
+        proposal: `(model, t, x_prev, y_t) -> law`, for `x_prev` of shape (n, ...), or None at t = 0: a function, or
+            an object (a pytree, if it has parameters of its own). Its law must be able to go wherever `f_t g_t` can.
+            Default: the locally optimal one, `p(x_t | x_{t-1}, y_t)`, exact or approximate; see
+            `smcgen.ssm.LocallyOptimal`.
 
     Where nothing was seen at all particles move by the model, and weights stay as they are; the proposal must
     deal with a row that is NaN in part. Errors: `smcgen.ssm.Observed`.

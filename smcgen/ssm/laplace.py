@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
+from smcgen.ssm.gaussian import Gaussian, cholesky, solve_lower
 from smcgen.ssm.laws import dist
 
 _HALVINGS = 8
@@ -26,7 +26,7 @@ def is_gaussian(law: Any) -> bool:
     """Whether mean and covariance are all there is to know of a scalar or a vector."""
     inner = _inner(law)
     vector = isinstance(inner, dist.MultivariateNormal | dist.LowRankMultivariateNormal)
-    return len(law.event_shape) <= 1 and (vector and inner is law or type(inner) is dist.Normal)
+    return len(law.event_shape) <= 1 and ((vector and inner is law) or type(inner) is dist.Normal)
 
 
 def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tuple[Any, Any]:
@@ -52,20 +52,23 @@ def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tup
     loc, scale, log_normaliser = over(mean, scale)
     if scalar:
         return dist.Normal(loc[..., 0], scale[..., 0, 0]), log_normaliser
-    return dist.MultivariateNormal(loc, scale_tril=scale), log_normaliser
+    return Gaussian(loc, scale_tril=scale), log_normaliser
 
 
 def _mode(f: Callable[[Array], Array], d: int, steps: int) -> tuple[Array, Array, Array]:
     """z*, a lower triangular square root of (I + C)^{-1} there, and the log normaliser."""
     objective = lambda z: f(z) - 0.5 * jnp.dot(z, z)
     sizes = 0.5 ** jnp.arange(_HALVINGS + 1.0)
-    z = jnp.zeros(d)
-    for _ in range(steps):
+
+    def newton(_: Any, z: Array) -> Array:
         root = _root(f, z)
         direction = root @ (root.T @ (jax.grad(f)(z) - z))
         tried = jnp.concatenate([z[None], z + sizes[:, None] * direction])
         values = jax.vmap(objective)(tried)
-        z = tried[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
+        return tried[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
+
+    z = newton(0, jnp.zeros(d))
+    z = jax.lax.fori_loop(1, steps, newton, z) if steps > 1 else z
     root = _root(f, z)
     return z, root, objective(z) + jnp.sum(jnp.log(jnp.diagonal(root)))
 
@@ -74,25 +77,23 @@ def _root(f: Callable[[Array], Array], z: Float[Array, " d"]) -> Float[Array, "d
     """Lower triangular R with R R' = (I + C)^{-1}; the identity if I + C is not positive definite."""
     identity = jnp.eye(z.shape[0])
     precision = identity - jax.hessian(f)(z)
-    if z.shape[0] == 1:
-        return jnp.where(precision > 0, 1 / jnp.sqrt(jnp.where(precision > 0, precision, 1.0)), 1.0)
     # from the last row to the first: precision = U U' with U upper triangular, and R = U^{-T} is lower
-    upper = jnp.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+    upper = cholesky(precision[::-1, ::-1])[::-1, ::-1]
     fine = jnp.all(jnp.isfinite(upper))
-    return solve_triangular(jnp.where(fine, upper, identity), identity, trans="T")
+    return solve_lower(jnp.where(fine, upper, identity).T, identity)
 
 
 def _moments(law: Any) -> tuple[Float[Array, "*b d"], Float[Array, "*b d d"]]:
     """Mean, and a lower triangular square root of the covariance."""
     if isinstance(law, dist.MultivariateNormal):
-        scale = law.scale_tril
+        scale: Any = law.scale_tril
     elif isinstance(law, dist.LowRankMultivariateNormal):
         scale = jnp.linalg.cholesky(law.covariance_matrix)
     else:
         deviation = jnp.sqrt(law.variance)
         deviation = deviation[..., None] if not law.event_shape else deviation
         scale = deviation[..., None] * jnp.eye(deviation.shape[-1])
-    mean = law.mean if law.event_shape else law.mean[..., None]
+    mean: Any = law.mean if law.event_shape else law.mean[..., None]
     d = mean.shape[-1]
     return mean, jnp.broadcast_to(scale, (*law.batch_shape, d, d))
 

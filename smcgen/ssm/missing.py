@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 from smcgen.core._types import LogG, PyTree
 from smcgen.ssm.laws import Law, dist, log_density
 
-Missing = Literal["none", "rows", "entries"]  # what is missing in a series: known, so nothing is paid for it
+Missing = Literal["none", "rows", "entries"]  # what a series misses at most, from least to most
 _GAUSSIAN = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 
 
@@ -30,34 +30,30 @@ def marginalises(law: dist.Distribution) -> bool:
     return not law.event_shape or isinstance(law, _GAUSSIAN)
 
 
-def row_missing(y: Any, ndim: int) -> Bool[Array, "..."]:
-    """Whether all of an observation of `ndim` axes is missing, for each leading index."""
-    return jnp.all(jnp.isnan(jnp.asarray(y)), axis=tuple(range(-ndim, 0)))
-
-
 def unseen(y: PyTree) -> Bool[Array, ""]:
     """Whether all of the observation of one time is missing."""
     return jnp.stack([jnp.isnan(a).all() for a in jax.tree.leaves(y)]).all()
 
 
-def _seen(law: dist.Distribution, y: Any, missing: Missing) -> Any:
+def _seen(law: Any, y: Any, missing: Missing) -> Any:
     y = jnp.asarray(y)
     if missing == "none" or not jnp.issubdtype(y.dtype, jnp.floating):
-        return law.log_prob(y)
+        return law.log_prob(y.astype(jnp.int32) if law.is_discrete else y)
     if missing == "entries" and isinstance(law, dist.Independent):
         seen = _seen(law.base_dist, y, missing)
         return jnp.sum(seen, axis=tuple(range(-law.reinterpreted_batch_ndims, 0)))
     if missing == "entries" and isinstance(law, _GAUSSIAN):
         return _gaussian(law, y)
-    gone = row_missing(y, law.event_dim)
-    spread = gone.reshape(gone.shape + (1,) * law.event_dim)
+    event = tuple(range(-law.event_dim, 0))
+    gone = jnp.isnan(y).all(event)
     # where nothing was seen the density is taken at a point where it and its gradient are finite
-    somewhere = jnp.where(spread, law.support.feasible_like(y), y)
-    value = somewhere.astype(jnp.int32) if law.is_discrete else somewhere
-    if law.is_discrete:
-        spoilt = jnp.isnan(somewhere).any(tuple(range(-law.event_dim, 0)))  # NaN in part of a vector
-        return jnp.where(gone, 0.0, jnp.where(spoilt, jnp.nan, law.log_prob(value)))
-    return jnp.where(gone, 0.0, law.log_prob(value))
+    everywhere = jnp.expand_dims(gone, event)
+    value = jnp.where(everywhere, law.support.feasible_like(y), y)
+    if not law.is_discrete:
+        return jnp.where(gone, 0.0, law.log_prob(value))
+    spoilt = jnp.isnan(value).any(event)  # a vector that is missing in part
+    log_prob = jnp.where(spoilt, jnp.nan, law.log_prob(value.astype(jnp.int32)))
+    return jnp.where(gone, 0.0, log_prob)
 
 
 def _gaussian(law: Any, y: Array) -> Any:

@@ -1,9 +1,11 @@
 """State-space models, written with NumPyro distributions.
 
-    x_0 ~ mu(x_0),   x_t ~ f_t(x_t | x_{t-1}),   y_t ~ g_t(y_t | x_t),   t = 0..T
+x_0 ~ mu(x_0),   x_t ~ f_t(x_t | x_{t-1}),   y_t ~ g_t(y_t | x_t),   t = 0..T
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -77,18 +79,18 @@ class StateSpaceModel(Tree, ABC):
             InvalidArgument: a number is not an integer >= 1 (>= 0 for steps); inputs end before time T.
             ModelError: a law has a wrong shape.
         """
-        for name, value, least in (("num_steps", num_steps, 0), ("num_series", num_series or 1, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InvalidArgument(name, value, f"an integer >= {least}")
+        _integer("num_steps", num_steps, 0)
+        if num_series is not None:
+            _integer("num_series", num_series, 1)
         check_inputs(self, num_steps + 1, f"to simulate {num_steps} steps")
-        keys = keys_of(key, None)
-        if compiling.inside_trace():
-            series = _simulate(self, keys, num_steps, num_series or 1)
-        else:
-            series = compiling.jitted(_simulate, self, static=(1, 2))(
-                keys, num_steps, num_series or 1
-            )
+        run = compiled(_simulate, self, static=(1, 2))
+        series = run(keys_of(key, None), num_steps, num_series or 1)
         return series if num_series else jax.tree.map(lambda x: x[0], series)
+
+
+def _integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgument(name, value, f"an integer >= {least}")
 
 
 def _simulate(model: StateSpaceModel, key: RandomKey, num_steps: int, n: int) -> Simulation:
@@ -99,6 +101,13 @@ def _simulate(model: StateSpaceModel, key: RandomKey, num_steps: int, n: int) ->
     _, later = onwards(model, steps, first, times, n)
     joined = lambda a, b: jnp.swapaxes(jnp.concatenate([a[None], b]), 0, 1)
     return Simulation(*jax.tree.map(joined, (first, seen), later))
+
+
+def compiled(function: Callable[..., Any], model: Any, static: tuple[int, ...] = ()) -> Any:
+    """`partial(function, model)`, jitted unless we are being traced already; see `smcgen.core.compile.jitted`."""
+    if compiling.inside_trace():
+        return partial(function, model)
+    return compiling.jitted(function, model, static)
 
 
 def onwards(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of
 from smcgen.core.result import SMCResult
@@ -17,7 +16,7 @@ from smcgen.ssm.filter import Observed
 from smcgen.ssm.inputs import check_inputs
 from smcgen.ssm.laws import draw, size
 from smcgen.ssm.missing import log_density_seen
-from smcgen.ssm.model import StateSpaceModel, onwards
+from smcgen.ssm.model import StateSpaceModel, compiled, onwards
 
 
 class Forecast(Tree):
@@ -47,7 +46,10 @@ class Forecast(Tree):
         return jax.tree.map(one, self.observations)
 
     def quantile(self, q: float) -> PyTree:
-        """The q-quantile of each entry of `y_{T+h}`, shape (H, *p, ...): the least draw whose weight and that of all below reach q."""
+        """The q-quantile of each entry of `y_{T+h}`, shape (H, *p, ...).
+
+        It is the least draw whose weight, with that of all draws below it, reaches q.
+        """
         if not 0 <= q <= 1:
             raise InvalidArgument("q", q, "a number in [0, 1]")
         weights, axis = jnp.exp(self.log_weights), self.log_weights.ndim
@@ -60,9 +62,9 @@ class Forecast(Tree):
             )
             place = jnp.sum(below < q * below.take(jnp.array([-1]), axis), axis, keepdims=True)
             place = jnp.minimum(place, y.shape[axis] - 1)
-            return jnp.take_along_axis(
-                jnp.take_along_axis(y, order, axis), place, axis
-            ).squeeze(axis)
+            return jnp.take_along_axis(jnp.take_along_axis(y, order, axis), place, axis).squeeze(
+                axis
+            )
 
         return jax.tree.map(one, self.observations)
 
@@ -116,9 +118,9 @@ def forecast(
     start = result.num_steps
     check_inputs(model, start + horizon + 1, f"to forecast {horizon} steps")
     problems = None if result.log_weights.ndim == 1 else result.log_weights.shape[0]
-    run = _future if compiling.inside_trace() else compiling.jitted(_future, model, static=(3, 4))
-    arguments = (keys_of(key, problems), result.particles, jnp.int32(start), horizon, bool(problems))
-    states, observations = run(model, *arguments) if run is _future else run(*arguments)
+    run = compiled(_future, model, static=(3, 4))
+    keys, several = keys_of(key, problems), problems is not None
+    states, observations = run(keys, result.particles, jnp.int32(start), horizon, several)
     return Forecast(states, observations, result.log_weights, model, start)
 
 
@@ -141,9 +143,7 @@ def posterior_predictive(
     model = source if isinstance(source, StateSpaceModel) else source.model
     times = jax.tree.leaves(paths)[0].shape[0]
     check_inputs(model, times, "as there are states")
-    run = _replicates if compiling.inside_trace() else compiling.jitted(_replicates, model)
-    key = keys_of(key, None)
-    return run(model, key, paths) if run is _replicates else run(key, paths)
+    return compiled(_replicates, model)(keys_of(key, None), paths)
 
 
 def _future(

@@ -1,12 +1,11 @@
 """Locally optimal proposals: `p(x_t | x_{t-1}, y_t)`, exact where that is possible and Gaussian where it is not.
 
-With q optimal the weight `G_t = p(y_t | x_{t-1})` does not depend on the draw: no proposal that looks at `x_{t-1}` and `y_t` alone
-has less variance (Doucet, Godsill and Andrieu 2000, proposition 2).
+With q optimal the weight `G_t = p(y_t | x_{t-1})` does not depend on the draw: no proposal that looks at `x_{t-1}` and
+`y_t` alone has less variance (Doucet, Godsill and Andrieu 2000, proposition 2).
 """
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from smcgen.core._types import LogG, PyTree
@@ -21,9 +20,9 @@ class LocallyOptimal(Tree):
     """`q_t(x_t | x_{t-1}, y_t) ∝ f_t(x_t | x_{t-1}) g_t(y_t | x_t)`, and the normaliser `p(y_t | x_{t-1})`.
 
     Exact if the state is `Categorical`, by enumeration; and if `f_t` is Gaussian (`Normal`, also `to_event(1)`, or
-    `MultivariateNormal`) and `log g_t` quadratic in `x_t`: a linear observation with Gaussian noise, seen wholly or in part.
-    For any other twice differentiable `g_t` it is Laplace's approximation around the mode (Pitt and Shephard 1999; Doucet,
-    Godsill and Andrieu 2000, section III-A): a Gaussian for each particle, whose error the weights correct.
+    `MultivariateNormal`) and `log g_t` quadratic in `x_t`: a linear observation with Gaussian noise, seen wholly or in
+    part. For any other twice differentiable `g_t` it is Laplace's approximation around the mode (Doucet, Godsill and
+    Andrieu 2000): a Gaussian for each particle, whose error the weights correct.
 
     Attributes:
         newton_steps: towards the mode, with step halving. One is exact for a quadratic `log g_t`; take more for

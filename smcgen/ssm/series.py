@@ -1,11 +1,12 @@
 """What can be known of a model and its observations before a run: shapes, missing values, bad numbers."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree
@@ -31,6 +32,7 @@ class _Variable(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
+    discrete: bool
     marginalises: bool
 
 
@@ -43,7 +45,7 @@ def check_model(model: Any) -> None:
         )
     is_inputs = lambda x: isinstance(x, Inputs)
     for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_inputs):
-        if is_inputs(leaf) or isinstance(leaf, jax.core.Tracer):
+        if is_inputs(leaf) or isinstance(leaf, Tracer):
             continue
         values = np.asarray(leaf)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -63,7 +65,7 @@ def examine(model: StateSpaceModel, y: Any) -> Series:
         seen = draw(law, key, _N, "observation(t, x)")
         keys = law if isinstance(law, Mapping) else [None]
         for key, (part, _, name) in zip(keys, parts(law, seen, "observation(t, x)"), strict=True):
-            variables[key] = _Variable(name, part.event_shape, marginalises(part))
+            variables[key] = _Variable(name, part.event_shape, part.is_discrete, marginalises(part))
         return seen
 
     seen = jax.eval_shape(shapes, arrays, jax.random.key(0), jnp.int32(0))
@@ -78,14 +80,14 @@ def examine(model: StateSpaceModel, y: Any) -> Series:
     missing: set[Missing] = set()
     for name, value in values.items():
         axes.add(_leading(value, name, variables[name]))
-        missing.add(_missing(value, variables[name]))
+        missing.add(_missing(value, name, variables[name]))
     if len(axes) > 1:
         got = {name: value.shape for name, value in values.items()}
         raise InvalidArgument("y", got, "the same times for every variable")
     (leading,) = axes
     check_inputs(model, leading[-1], "as there are observations")
-    worst = next(m for m in ("entries", "rows", "none") if m in missing)
-    return Series(values[None] if None in values else values, len(leading) == 2, worst)
+    worst = max(missing, key=get_args(Missing).index)
+    return Series(values.get(None, values), len(leading) == 2, worst)
 
 
 def check_moves(model: Any) -> None:
@@ -129,19 +131,23 @@ def _leading(value: Any, name: str | None, variable: _Variable) -> tuple[int, ..
     return leading
 
 
-def _missing(value: Any, variable: _Variable) -> Missing:
+def _missing(value: Any, name: str | None, variable: _Variable) -> Missing:
     if not jnp.issubdtype(value.dtype, jnp.floating):
         return "none"
-    if isinstance(value, jax.core.Tracer):  # not known: ready for whatever may be missing
+    if isinstance(value, Tracer):  # not known: ready for whatever may be missing
         return "entries" if variable.marginalises else "rows"
-    gone = np.isnan(np.asarray(value)).reshape(*value.shape[: value.ndim - len(variable.shape)], -1)
+    known = np.asarray(value)
+    if variable.discrete and (known[~np.isnan(known)] % 1 != 0).any():
+        allowed = f"whole numbers, or NaN where one is missing: {variable.name} is discrete"
+        raise InvalidArgument(_named(name), "fractions", allowed)
+    gone = np.isnan(known).reshape(*value.shape[: value.ndim - len(variable.shape)], -1)
     if not gone.any():
         return "none"
     if (gone.all(-1) == gone.any(-1)).all():
         return "rows"
     if not variable.marginalises:
         raise InvalidArgument(
-            "y",
+            _named(name),
             "observations that are missing in part",
             f"whole rows of NaN: {variable.name} is not known to have marginals; "
             "independent components (to_event) and MultivariateNormal have",

@@ -1,4 +1,4 @@
-"""Exact answers, in double precision: Kalman and hidden Markov filters by cuthbert, and forward recursions on a grid."""
+"""Exact answers, in double precision: Kalman and hidden Markov filters by cuthbert, recursions on a grid."""
 
 from functools import wraps
 
