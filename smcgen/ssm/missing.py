@@ -49,10 +49,9 @@ def _seen(law: Any, y: Any, missing: Missing) -> Any:
     # where nothing was seen the density is taken at a point where it and its gradient are finite
     everywhere = jnp.expand_dims(gone, event)
     value = jnp.where(everywhere, law.support.feasible_like(y), y)
-    if not law.is_discrete:
-        return jnp.where(gone, 0.0, law.log_prob(value))
-    spoilt = jnp.isnan(value).any(event)  # a vector that is missing in part
-    log_prob = jnp.where(spoilt, jnp.nan, law.log_prob(value.astype(jnp.int32)))
+    log_prob = law.log_prob(value.astype(jnp.int32) if law.is_discrete else value)
+    # a vector that is missing in part is a failure, whatever the law makes of NaN
+    log_prob = jnp.where(jnp.isnan(value).any(event), jnp.nan, log_prob)
     return jnp.where(gone, 0.0, log_prob)
 
 
