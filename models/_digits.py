@@ -7,9 +7,6 @@ are scaled to [-1, 1]. 1500 images are for training and 297 are held out, the sa
 from __future__ import annotations
 
 import copy
-import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models._descend import descend
 from smcgen.diffusion.nets import ConvClassifier, MLPClassifier, VectorDenoiser
 
 TRAINING = 1500
@@ -93,7 +91,7 @@ def train_denoiser(data: Digits, test: Digits, steps: int, rows: int, hidden: in
                 mean.lerp_(new, 1 - keep)
 
     check = lambda: f"held-out loss {held_out_loss(average.eval(), test):.4f}"
-    _fit(model, loss, steps, 2e-3, after, check)
+    descend(model, loss, steps, 2e-3, check, after)
     return average
 
 
@@ -106,7 +104,7 @@ def train_classifier(model: nn.Module, data: Digits, test: Digits, steps: int, r
         x = x + noise * torch.rand(rows, 1) * torch.randn_like(x)
         return F.cross_entropy(model(x), data.labels[at], label_smoothing=0.02)
 
-    _fit(model, loss, steps, 3e-3, lambda step: None, lambda: f"accuracy {accuracy(model, test):.4f}")
+    descend(model, loss, steps, 3e-3, lambda: f"accuracy {accuracy(model, test):.4f}")
 
 
 def train_steering(data: Digits, test: Digits, steps: int, rows: int) -> nn.Module:
@@ -130,25 +128,3 @@ def accuracy(model: nn.Module, data: Digits) -> float:
         right = model.eval()(data.images).argmax(-1) == data.labels
     model.train(was)
     return right.double().mean().item()
-
-
-def _fit(
-    model: nn.Module, loss_of: Callable[[int], Tensor], steps: int, lr: float,
-    after: Callable[[int], None], check: Callable[[], str],
-) -> None:  # fmt: skip
-    """AdamW with a warm-up and a cosine down to a tenth."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
-    model.train()
-    began = time.time()
-    for step in range(1, steps + 1):
-        cosine = 0.55 + 0.45 * math.cos(math.pi * step / steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, step / 100) * cosine
-        optimizer.zero_grad()
-        loss_of(step).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        after(step)
-        if step % 250 == 0 or step == steps:
-            print(f"step {step} {check()} {time.time() - began:.0f}s", flush=True)
-    model.eval()

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from models import brackets
-from models._common import Batch, fit, save, start
+from models._common import Batch, save, start
+from models._descend import descend
 
 NAME = "brackets-mdlm"
 
@@ -98,11 +99,9 @@ def main(argv: list[str] | None = None) -> None:
     steps, rows, hidden = (3, 8, 16) if args.tiny else (args.steps, 64, 96)
     model = build(hidden)
     size = 64 if args.tiny else 2048
-    check = lambda step: print(f"  bound {bound(model, size):.4f}, entropy {brackets.entropy():.4f}")
-    fit(
-        model, batches(args.seed + 10, rows), loss_of,
-        steps=steps, lr=5e-3, check_every=250, check=check, name=NAME,
-    )  # fmt: skip
+    fresh = batches(args.seed + 10, rows)
+    check = lambda: f"bound {bound(model, size):.4f}, entropy {brackets.entropy():.4f}"
+    descend(model, lambda step: loss_of(model, next(fresh)), steps, 2e-3, check)
     save(model, tokenizer(), args.out / NAME, half=True)
 
 

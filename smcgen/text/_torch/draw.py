@@ -77,25 +77,25 @@ def draw(log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> In
     m, vocab = log_q.shape
     blocks = math.ceil(vocab / _BLOCK)
     if blocks <= 2:
-        return _invert(log_q.double().exp(), uniforms[:, None], None)[:, 0]
+        return invert(log_q.double().exp(), uniforms[:, None], None)[:, 0]
     spare = blocks * _BLOCK - vocab
     q = log_q.float().exp()
     q = (torch.nn.functional.pad(q, (0, spare)) if spare else q).view(m, blocks, _BLOCK)
     mass = q.sum(-1, dtype=torch.float64)
     below = mass.cumsum(-1)
-    block = _invert(mass, uniforms[:, None], below)
+    block = invert(mass, uniforms[:, None], below)
     inside = q[torch.arange(m, device=q.device), block[:, 0]].double()
     before = below.gather(1, block) - mass.gather(1, block)
     rest = (uniforms[:, None] * below[:, -1:] - before).clamp_min(0) / inside.sum(-1, keepdim=True)
-    return (block * _BLOCK + _invert(inside, rest, None))[:, 0]
+    return (block * _BLOCK + invert(inside, rest, None))[:, 0]
 
 
-def _invert(
+def invert(
     mass: Float64[Tensor, "m columns"],
-    uniforms: Float64[Tensor, "m 1"],
-    cumulative: Float64[Tensor, "m columns"] | None,
-) -> Int64[Tensor, "m 1"]:
-    """First column whose cumulative mass exceeds the uniform part of the whole; it has mass itself."""
+    uniforms: Float64[Tensor, "m k"],
+    cumulative: Float64[Tensor, "m columns"] | None = None,
+) -> Int64[Tensor, "m k"]:
+    """First columns whose cumulative mass exceeds the uniform parts of the whole; they have mass themselves."""
     cumulative = mass.cumsum(-1) if cumulative is None else cumulative
     index = torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
     # rounding may ask for all there is or more: the last column with mass is meant

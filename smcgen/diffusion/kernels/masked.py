@@ -1,0 +1,225 @@
+"""Masked discrete diffusion: every position starts as a mask and is revealed at one of T steps.
+
+With m_t the share that is masked (1 at t = 0, 0 at t = T) a step reveals some of the masked positions (an `Order`: which)
+and draws their tokens from the network, each by itself:
+
+    p(x_t | x_{t-1}) = P(S | x_{t-1}) prod_{l in S} p(x_t^l | x_{t-1}),    S = the positions revealed at t
+
+* MDLM (Sahoo et al. 2024, "SUBS"): `order="random"`, each masked position is in S with probability `1 - m_t / m_{t-1}`;
+* ReMDM (Wang et al. 2025): the same with `remask` > 0, revealed positions are masked again with some probability;
+* LLaDA, Dream: `order="confidence"`, `"margin"`, `"entropy"` or `"random-count"`, and `block_length` for semi-autoregressive writing.
+
+Given tokens are never masked: a canvas may hold a prompt, or any text with holes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from smcgen.core._types import PyTree, RandomKey
+from smcgen.diffusion.backends.base import Backend, Index, PerRow, Tensor
+from smcgen.diffusion.base import Denoiser, Kernel
+from smcgen.diffusion.masked._arrays import double, uniforms
+from smcgen.diffusion.masked.orders import Independent, Order
+from smcgen.diffusion.masked.schedules import masked_share
+from smcgen.text.sampling import Sampling
+
+
+class MaskedPrediction(NamedTuple):
+    """What the network said about x_t.
+
+    Attributes:
+        logits: (rows, L, V), -inf at the mask and at tokens that are never written.
+        block: (rows, L), in which block a position is written; -1 if it is given.
+    """
+
+    logits: Tensor
+    block: Any
+
+
+class Step(NamedTuple):
+    """Step t, for each row: arrays of (rows, L), NumPy or JAX; `count` (rows,)."""
+
+    open: Any  # positions that may be revealed
+    shut: Any  # positions of the block that are revealed, and may be masked again
+    rate: Any  # probability to reveal an open position
+    remask: Any  # probability to mask a shut one
+    count: Any  # how many to reveal, for orders that count
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MaskedKernel(Kernel):
+    """Masked diffusion with a network. `smcgen.diffusion.masked` builds one with its arguments checked.
+
+    Attributes:
+        denoiser: `fn(ids, time)` to logits (rows, L, V); `time` is the share of masks that the schedule expects.
+        canvas: (1, L) or (problems, L): given tokens, and `mask_id` where one is to be written.
+        backend: whose tensors.
+        mask_id: the mask.
+        steps: steps of each block.
+        schedule: m as a function of t / T, or its name.
+        order: which positions a step reveals.
+        sampling: the law of a token, of the network's logits.
+        blocks, block_length: blocks of so many positions to be written, each finished before the next begins.
+        remask: share of the largest possible probability to mask a revealed position again (ReMDM's rescaled
+            schedule, Wang et al. 2025, section 4.1): 0 is MDLM. With `Independent` orders only.
+        never: tokens that are never written.
+        conditional: the denoiser takes `problem` too.
+    """
+
+    denoiser: Denoiser
+    canvas: Any
+    backend: Backend = field(metadata={"static": True})
+    mask_id: int = field(metadata={"static": True})
+    steps: int = field(metadata={"static": True})
+    schedule: str | Callable = field(default="linear", metadata={"static": True})
+    order: Order = field(default=Independent(), metadata={"static": True})
+    sampling: Sampling = field(default=Sampling(), metadata={"static": True})
+    blocks: int = field(default=1, metadata={"static": True})
+    block_length: int | None = field(default=None, metadata={"static": True})
+    remask: float = field(default=0.0, metadata={"static": True})
+    never: tuple[int, ...] = field(default=(), metadata={"static": True})
+    conditional: bool = field(default=False, metadata={"static": True})
+
+    # ---- the schedule ------------------------------------------------------------------------------
+
+    @property
+    def length(self) -> int:
+        """L, positions of the canvas."""
+        return self.canvas.shape[-1]
+
+    @property
+    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """T: `steps` for each block."""
+        return self.blocks * self.steps
+
+    @cached_property
+    def _share(self) -> np.ndarray:
+        """m_0..m_steps within a block."""
+        return masked_share(self.schedule, self.steps)
+
+    @cached_property
+    def deterministic(self) -> tuple[bool, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Steps that leave no choice: greedy tokens at positions that are certain."""
+        if self.sampling.temperature > 0 or self.remask > 0:
+            return (False,) * self.num_steps
+        certain = self._share[1:] == 0 if isinstance(self.order, Independent) else None
+        if certain is None:
+            certain = np.full(self.steps, self.order.sharpness == np.inf)
+        return tuple(bool(c) for c in np.tile(certain, self.blocks))
+
+    @property
+    def _laws(self) -> ModuleType:
+        if self.backend.traceable:
+            from smcgen.diffusion.masked import laws_jax as laws
+        else:
+            from smcgen.diffusion.masked import laws_torch as laws
+        return laws
+
+    def _step(self, t: Any, x: Tensor, prediction: MaskedPrediction) -> Step:
+        """What step t may do with x_{t-1}."""
+        xp, share = self.backend.xp, self._share
+        block, within = (t - 1) // self.steps, (t - 1) % self.steps
+        masks, mine = self._laws.masked(x, self.mask_id), prediction.block == block
+        with double(xp):
+            before, after = xp.asarray(share)[within], xp.asarray(share)[within + 1]
+            most = xp.minimum(1.0, after / xp.maximum(1 - before, 1e-300))
+            again = self.remask * most
+            stay = (after - again * (1 - before)) / before
+            rate = xp.broadcast_to(xp.clip(1 - stay, 0.0, 1.0), masks.shape)
+            left = xp.round(after * mine.sum(-1)).astype(xp.int32)  # masks that remain in the block
+            open = masks & mine
+            count = xp.maximum(open.sum(-1).astype(xp.int32) - left, 0)
+            return Step(open, ~masks & mine, rate, xp.broadcast_to(again, masks.shape), count)
+
+    # ---- the kernel --------------------------------------------------------------------------------
+
+    def draw_prior(self, key: RandomKey, rows: int) -> Tensor:
+        canvas = self.backend.tensor(self.canvas)
+        return self.backend.take(canvas, np.arange(rows) * len(canvas) // rows)
+
+    def predict(self, t: Any, x: Tensor, problem: Index, before: PyTree) -> MaskedPrediction:
+        xp = self.backend.xp
+        within = xp.asarray(self._share)[t % self.steps]
+        time = (self.blocks - t // self.steps - 1 + within) / self.blocks
+        extra = (problem,) if self.conditional else ()
+        logits = self.denoiser(x, time, *extra)
+        logits = self._laws.forbid(logits, (self.mask_id, *self.never))
+        place = xp.asarray(problem) if len(self.canvas) > 1 else xp.zeros(len(x), int)
+        return MaskedPrediction(logits, self._block_of()[place])
+
+    def _block_of(self) -> Any:
+        """(problems, L): the block of each position, -1 where the canvas gives a token."""
+        xp = self.backend.xp
+        holes = xp.asarray(self.canvas) == self.mask_id
+        rank = xp.cumsum(holes, axis=-1) - 1
+        return xp.where(holes, rank // (self.block_length or self.length), -1)
+
+    def draw(self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
+        return self.draw_by(key, t, x, prediction, self.order, self.sampling)
+
+    def draw_by(
+        self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction, order: Order, sampling: Sampling
+    ) -> Tensor:  # fmt: skip
+        """x_t by another order and another law of tokens: a proposal."""
+        xp, laws, step = self.backend.xp, self._laws, self._step(t, x, prediction)
+        u = uniforms(key, x.shape[0], (2, x.shape[1]), xp)
+        with double(xp):
+            of_place, of_token = u[:, 0], u[:, 1]
+        sure = self._confidence(prediction, order, step.open)
+        revealed = order.draw(of_place, step.open, step.rate, step.count, sure, xp)
+        new = laws.draw_tokens(prediction.logits, sampling, of_token, revealed, x)
+        if self.remask > 0:
+            with double(xp):
+                again = step.shut & (of_place < step.remask)
+            new = laws.put_mask(new, again, self.mask_id)
+        return new
+
+    def log_prob(self, t: Any, x: Tensor, prediction: MaskedPrediction, new: Tensor) -> PerRow:
+        return self.log_prob_by(t, x, prediction, new, self.order, self.sampling)
+
+    def log_prob_by(
+        self, t: Any, x: Tensor, prediction: MaskedPrediction, new: Tensor, order: Order, sampling: Sampling
+    ) -> PerRow:  # fmt: skip
+        """Log density of x_t under another order and another law of tokens; masking again is as in the base."""
+        xp, laws, step = self.backend.xp, self._laws, self._step(t, x, prediction)
+        masks = laws.masked(new, self.mask_id)
+        revealed = step.open & ~masks
+        sure = self._confidence(prediction, order, step.open)
+        of_places = order.log_prob(revealed, step.open, step.rate, step.count, sure, xp)
+        of_tokens = laws.log_prob(prediction.logits, sampling, new, revealed)
+        changed = laws.differs(x, new) & ~revealed
+        with double(xp), np.errstate(divide="ignore"):
+            log_p = of_places + of_tokens
+            if self.remask > 0:
+                each = xp.where(masks, xp.log(step.remask), xp.log1p(-step.remask))
+                log_p = log_p + xp.where(step.shut, each, 0.0).sum(-1)
+                changed = changed & ~(step.shut & masks)
+            log_p = xp.where(changed.any(-1), -xp.inf, log_p)
+            return log_p if xp is np else log_p.astype(xp.float32)
+
+    def data(self, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
+        """x_t with the most likely token in place of each mask."""
+        masks = self._laws.masked(x, self.mask_id)
+        return self._laws.best_tokens(prediction.logits, masks, x)
+
+    def draw_data(
+        self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction, k: int
+    ) -> Tensor:
+        """x_t with each mask drawn by itself: exact one step before the end, and approximate earlier."""
+        laws = self._laws
+        u = uniforms(key, x.shape[0], (x.shape[1], k), self.backend.xp)
+        masks = laws.masked(x, self.mask_id)
+        return laws.draw_many(prediction.logits, self.sampling, u, masks, x)
+
+    def _confidence(self, prediction: MaskedPrediction, order: Order, open: Any) -> Any:
+        if order.sharpness == 0:
+            return None
+        kind = order.confidence
+        return self._laws.confidences(prediction.logits, self.sampling, kind, open)
