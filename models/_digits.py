@@ -95,7 +95,9 @@ def train_denoiser(data: Digits, test: Digits, steps: int, rows: int, hidden: in
     return average
 
 
-def train_classifier(model: nn.Module, data: Digits, test: Digits, steps: int, rows: int, noise: float) -> None:  # fmt: skip
+def train_classifier(
+    model: nn.Module, data: Digits, test: Digits, steps: int, rows: int, noise: float
+) -> None:
     """Cross entropy on shifted digits with up to `noise` of Gaussian noise a pixel."""
 
     def loss(step: int) -> Tensor:

@@ -20,7 +20,8 @@ LAYERS = [
     {"progress", "shipped", "hub"},
     {"core"},
     {"resampling"},
-    {"ssm", "samplers", "text", "diffusion"},
+    {"ssm", "samplers", "text"},
+    {"diffusion"},  # masked diffusion writes text: its laws, tokenizers and rewards are those of `text`
     {"scaling", "learn", "inference", "diagnostics", "testing"},
     {"demo", "serve"},
     {"cli_serve"},

@@ -1,13 +1,14 @@
 """Masked discrete diffusion: every position starts as a mask and is revealed at one of T steps.
 
-With m_t the share that is masked (1 at t = 0, 0 at t = T) a step reveals some of the masked positions (an `Order`: which)
-and draws their tokens from the network, each by itself:
+With m_t the share that is masked (1 at t = 0, 0 at t = T) a step reveals some of the masked positions (an `Order` says
+which) and draws their tokens from the network, each by itself:
 
     p(x_t | x_{t-1}) = P(S | x_{t-1}) prod_{l in S} p(x_t^l | x_{t-1}),    S = the positions revealed at t
 
 * MDLM (Sahoo et al. 2024, "SUBS"): `order="random"`, each masked position is in S with probability `1 - m_t / m_{t-1}`;
 * ReMDM (Wang et al. 2025): the same with `remask` > 0, revealed positions are masked again with some probability;
-* LLaDA, Dream: `order="confidence"`, `"margin"`, `"entropy"` or `"random-count"`, and `block_length` for semi-autoregressive writing.
+* LLaDA, Dream: `order="confidence"`, `"margin"`, `"entropy"` or `"random-count"`, and `block_length` to write from left
+  to right in blocks (semi-autoregressive).
 
 Given tokens are never masked: a canvas may hold a prompt, or any text with holes.
 """
@@ -22,11 +23,14 @@ import jax
 import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.diffusion.backends import backend_of
 from smcgen.diffusion.backends.base import Backend, Index, PerRow, Tensor
 from smcgen.diffusion.base import Denoiser, Kernel
 from smcgen.diffusion.masked._arrays import double, uniforms
-from smcgen.diffusion.masked.orders import Independent, Order
+from smcgen.diffusion.masked.canvas import block_of, blocks_of, checked_canvas
+from smcgen.diffusion.masked.orders import Independent, Order, resolve_order
 from smcgen.diffusion.masked.schedules import masked_share
+from smcgen.errors import InvalidArgument
 from smcgen.text.sampling import Sampling
 
 
@@ -54,40 +58,72 @@ class Step(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class MaskedKernel(Kernel):
-    """Masked diffusion with a network. `smcgen.diffusion.masked` builds one with its arguments checked.
+class Masked(Kernel):
+    """Masked diffusion with a network.
 
     Attributes:
-        denoiser: `fn(ids, time)` to logits (rows, L, V); `time` is the share of masks that the schedule expects.
-        canvas: (1, L) or (problems, L): given tokens, and `mask_id` where one is to be written.
-        backend: whose tensors.
+        denoiser: `fn(ids, time)` to logits (rows, L, V); `time` is the share of positions that should be masks.
+        canvas: a length L, or token ids (L,) or (problems, L) with `mask_id` where one is to be written.
         mask_id: the mask.
-        steps: steps of each block.
-        schedule: m as a function of t / T, or its name.
-        order: which positions a step reveals.
+        steps: steps of each block; few steps reveal several tokens at once, as if independent.
+        schedule: "linear", "cosine", "quadratic", or the share of masks as a function of t / T.
+        order: which positions a step reveals: an `Order`, or "random", "random-count", "confidence", "margin" or
+            "entropy".
         sampling: the law of a token, of the network's logits.
-        blocks, block_length: blocks of so many positions to be written, each finished before the next begins.
+        block_length: positions of a block, which are finished before the next block begins; None: one block.
         remask: share of the largest possible probability to mask a revealed position again (ReMDM's rescaled
-            schedule, Wang et al. 2025, section 4.1): 0 is MDLM. With `Independent` orders only.
-        never: tokens that are never written.
-        conditional: the denoiser takes `problem` too.
+            schedule, Wang et al. 2025, section 4.1): 0 is MDLM. With "random" or another `Independent` only.
+        never: tokens that are never written (padding, say).
+        conditional: whether the denoiser wants the problem's index of each row.
+        decoder: tokens as rewards and people see them: texts.
+        backend: default: torch, on the device of its parameters, for a torch module; else JAX.
+        blocks: how many blocks there are; by itself as many as the canvas needs.
+
+    Raises:
+        InvalidArgument: an argument is not allowed.
     """
 
     denoiser: Denoiser
     canvas: Any
-    backend: Backend = field(metadata={"static": True})
     mask_id: int = field(metadata={"static": True})
     steps: int = field(metadata={"static": True})
-    schedule: str | Callable = field(default="linear", metadata={"static": True})
-    order: Order = field(default=Independent(), metadata={"static": True})
+    schedule: str | Callable[[np.ndarray], np.ndarray] = field(
+        default="linear", metadata={"static": True}
+    )
+    order: str | Order = field(default="random", metadata={"static": True})
     sampling: Sampling = field(default=Sampling(), metadata={"static": True})
-    blocks: int = field(default=1, metadata={"static": True})
     block_length: int | None = field(default=None, metadata={"static": True})
     remask: float = field(default=0.0, metadata={"static": True})
     never: tuple[int, ...] = field(default=(), metadata={"static": True})
     conditional: bool = field(default=False, metadata={"static": True})
+    decoder: Callable[[Any], Any] | None = field(default=None, metadata={"static": True})
+    backend: Backend = field(default=None, metadata={"static": True})  # pyright: ignore[reportAssignmentType]
+    blocks: int = field(default=0, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if self.blocks:
+            return  # checked before: JAX builds it again from its parts
+        settle = lambda name, value: object.__setattr__(self, name, value)
+        settle("canvas", checked_canvas(self.canvas, self.mask_id))
+        settle("order", resolve_order(self.order))
+        settle("blocks", blocks_of(self.canvas, self.mask_id, self.block_length))
+        settle("never", tuple(int(i) for i in self.never))
+        if self.backend is None:
+            settle("backend", backend_of(self.denoiser))
+        if isinstance(self.steps, bool) or self.steps < 1:
+            raise InvalidArgument("steps", self.steps, "an integer >= 1")
+        masked_share(self.schedule, self.steps)
+        if not 0 <= self.remask <= 1:
+            raise InvalidArgument("remask", self.remask, "a number in [0, 1]")
+        if self.remask > 0 and not isinstance(self.order, Independent):
+            raise InvalidArgument("remask", self.remask, "0 with an order that counts")
 
     # ---- the schedule ------------------------------------------------------------------------------
+
+    @property
+    def _order(self) -> Order:
+        assert not isinstance(self.order, str)
+        return self.order
 
     @property
     def length(self) -> int:
@@ -109,9 +145,9 @@ class MaskedKernel(Kernel):
         """Steps that leave no choice: greedy tokens at positions that are certain."""
         if self.sampling.temperature > 0 or self.remask > 0:
             return (False,) * self.num_steps
-        certain = self._share[1:] == 0 if isinstance(self.order, Independent) else None
+        certain = self._share[1:] == 0 if isinstance(self._order, Independent) else None
         if certain is None:
-            certain = np.full(self.steps, self.order.sharpness == np.inf)
+            certain = np.full(self.steps, self._order.sharpness == np.inf)
         return tuple(bool(c) for c in np.tile(certain, self.blocks))
 
     @property
@@ -152,17 +188,11 @@ class MaskedKernel(Kernel):
         logits = self.denoiser(x, time, *extra)
         logits = self._laws.forbid(logits, (self.mask_id, *self.never))
         place = xp.asarray(problem) if len(self.canvas) > 1 else xp.zeros(len(x), int)
-        return MaskedPrediction(logits, self._block_of()[place])
-
-    def _block_of(self) -> Any:
-        """(problems, L): the block of each position, -1 where the canvas gives a token."""
-        xp = self.backend.xp
-        holes = xp.asarray(self.canvas) == self.mask_id
-        rank = xp.cumsum(holes, axis=-1) - 1
-        return xp.where(holes, rank // (self.block_length or self.length), -1)
+        block = block_of(self.canvas, self.mask_id, self.block_length, xp)
+        return MaskedPrediction(logits, block[place])
 
     def draw(self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
-        return self.draw_by(key, t, x, prediction, self.order, self.sampling)
+        return self.draw_by(key, t, x, prediction, self._order, self.sampling)
 
     def draw_by(
         self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction, order: Order, sampling: Sampling
@@ -182,7 +212,7 @@ class MaskedKernel(Kernel):
         return new
 
     def log_prob(self, t: Any, x: Tensor, prediction: MaskedPrediction, new: Tensor) -> PerRow:
-        return self.log_prob_by(t, x, prediction, new, self.order, self.sampling)
+        return self.log_prob_by(t, x, prediction, new, self._order, self.sampling)
 
     def log_prob_by(
         self, t: Any, x: Tensor, prediction: MaskedPrediction, new: Tensor, order: Order, sampling: Sampling
@@ -217,6 +247,9 @@ class MaskedKernel(Kernel):
         u = uniforms(key, x.shape[0], (x.shape[1], k), self.backend.xp)
         masks = laws.masked(x, self.mask_id)
         return laws.draw_many(prediction.logits, self.sampling, u, masks, x)
+
+    def decode(self, data: Tensor) -> Any:
+        return data if self.decoder is None else self.decoder(data)
 
     def _confidence(self, prediction: MaskedPrediction, order: Order, open: Any) -> Any:
         if order.sharpness == 0:

@@ -1,15 +1,14 @@
 """Which masked positions a step reveals: laws of subsets with a density, so that they can be proposals.
 
-`Independent` decides for each position alone (MDLM), `Counted` reveals a fixed number (LLaDA, Dream, MaskGIT). Both can prefer
-positions where the network is confident: `sharpness` 0 is a random order, larger is more by confidence; `Counted(inf)`
-takes the most confident ones, as published samplers do. Confidence is of the law of the token, not of a token that
-was drawn; this is what leaves a density.
+`Independent` decides for each position alone (MDLM), `Counted` reveals a fixed number (LLaDA, Dream, MaskGIT). Both can
+prefer positions where the network is confident: `sharpness` 0 is a random order, larger is more by confidence, and
+`Counted(inf)` takes the most confident ones, as published samplers do. Confidence is of the law of the token, not of
+a token that was drawn; this is what leaves a density.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-import jax.numpy as jnp
 import numpy as np
 
 from smcgen.diffusion.masked._arrays import double, scan
@@ -28,12 +27,14 @@ class Order(Protocol):
     """
 
     @property
-    def sharpness(self) -> float: ...  # noqa: D102
+    def sharpness(self) -> float: ...
 
     @property
-    def confidence(self) -> Confidence: ...  # noqa: D102
+    def confidence(self) -> Confidence: ...
 
-    def draw(self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def draw(
+        self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         """The positions that are revealed.
 
         Args:
@@ -46,7 +47,9 @@ class Order(Protocol):
         """
         ...
 
-    def log_prob(self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def log_prob(
+        self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         """log probability of exactly this subset, shape (rows,); revealed positions are open ones."""
         ...
 
@@ -79,11 +82,15 @@ class Independent:
         tilted = xp.where((rate > 0) & (rate < 1), xp.exp(-xp.logaddexp(0.0, -log_odds)), rate)
         return xp.where(open, tilted, 0.0)
 
-    def draw(self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def draw(
+        self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         with double(xp):
             return uniforms < self._rates(open, rate, confidence, xp)
 
-    def log_prob(self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def log_prob(
+        self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         with double(xp), np.errstate(divide="ignore"):
             rates = self._rates(open, rate, confidence, xp)
             each = xp.where(revealed, xp.log(rates), xp.log1p(-rates))
@@ -98,8 +105,9 @@ class Counted:
     """A given number k of open positions, the subset S with probability proportional to `exp(sharpness sum_S c_l)`.
 
     That is conditional Poisson sampling (Chen, Dempster and Liu 1994), drawn exactly in O(L k) by the elementary
-    symmetric polynomials e_k of the weights `w_l = exp(sharpness c_l)`: `P(S) = prod_S w_l / e_k(w)`. Sharpness 0 is a uniformly
-    random subset, infinity the k most confident positions (LLaDA's low-confidence remasking, Nie et al. 2025).
+    symmetric polynomials e_k of the weights `w_l = exp(sharpness c_l)`: `P(S) = prod_S w_l / e_k(w)`. Sharpness 0 is a
+    uniformly random subset, infinity the k most confident positions (LLaDA's low-confidence remasking, Nie et al.
+    2025).
     """
 
     sharpness: float = 0.0
@@ -117,7 +125,9 @@ class Counted:
         rank = xp.argsort(ranked, axis=-1, stable=True)
         return open & (rank < count[:, None])
 
-    def draw(self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def draw(
+        self, uniforms: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         if self.sharpness == np.inf:
             return self._top(open, count, confidence, xp)
         with double(xp), np.errstate(invalid="ignore"):
@@ -136,7 +146,9 @@ class Counted:
             _, taken = scan(visit, count.astype(xp.int32), over, xp)
             return taken.T
 
-    def log_prob(self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any) -> Any:
+    def log_prob(
+        self, revealed: Any, open: Any, rate: Any, count: Any, confidence: Any, xp: Any
+    ) -> Any:
         if self.sharpness == np.inf:
             same = (revealed == self._top(open, count, confidence, xp)).all(-1)
             return xp.where(same, 0.0, -xp.inf)
@@ -182,7 +194,7 @@ ORDERS: dict[str, Order] = {
 """Orders by name: "random" is MDLM's; "random-count" and "confidence" are LLaDA's, "margin" and "entropy" Dream's."""
 
 
-def order(of: str | Order) -> Order:
+def resolve_order(of: str | Order) -> Order:
     """An order by its name, or as it is."""
     if not isinstance(of, str):
         return of

@@ -13,9 +13,9 @@ from smcgen.diffusion.nets._pretrained import Pretrained
 class VectorDenoiser(Pretrained):
     """`D(x, sigma) = E[x_0 | x_0 + sigma z = x]`, z standard normal, for vectors x_0.
 
-    D = c_skip x + c_out F(c_in x, log(sigma) / 4), with c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / sqrt(sigma^2 + s^2)
-    and c_in = 1 / sqrt(sigma^2 + s^2), s the data's standard deviation (Karras, Aittala, Aila and Laine 2022, table 1).
-    F is a residual MLP whose blocks are shifted, scaled and gated by the noise level (AdaLN: Peebles and Xie 2023).
+    D = c_skip x + c_out F(c_in x, log(sigma) / 4), with c_skip = s^2 / (sigma^2 + s^2), c_in = 1 / sqrt(sigma^2 + s^2)
+    and c_out = sigma s / sqrt(sigma^2 + s^2), s the data's standard deviation (Karras et al. 2022, table 1). F is a
+    residual MLP whose blocks are shifted, scaled and gated by the noise level (AdaLN: Peebles and Xie 2023).
 
     Args:
         dim: length of a vector.

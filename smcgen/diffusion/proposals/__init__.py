@@ -3,3 +3,4 @@
 from smcgen.diffusion.base import Proposal as Proposal
 from smcgen.diffusion.proposals.base import Base as Base
 from smcgen.diffusion.proposals.guided import Guided as Guided
+from smcgen.diffusion.proposals.unmasking import Unmasking as Unmasking
