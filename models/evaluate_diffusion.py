@@ -34,7 +34,7 @@ def digits_metrics(root: Path, samples: int, seed: int) -> dict[str, Metrics]:
     judge = ConvClassifier.from_pretrained(root / "digits-judge")
     schedule = edm(40, sigma_max=denoiser.sigma_max, sigma_min=denoiser.sigma_min, rho=5)
     model = DiffusionModel(Gaussian(denoiser, schedule, (64,), predicts="data"))
-    x = smcgen.smc(model, seed, samples, ess_threshold=0, keep="summary").particles
+    x = smcgen.smc(model, seed, samples, ess_threshold=0, keep="summary").particles.data
     with torch.no_grad():
         sure, classes = judge(x).softmax(-1).max(-1)
         same = classifier(x).argmax(-1) == classes
@@ -65,7 +65,7 @@ def brackets_metrics(folder: Path, samples: int, seed: int) -> Metrics:
             network, brackets.LENGTH, brackets.MASK, steps, order="random-count", backend=Torch()
         )
         run = smcgen.smc(DiffusionModel(kernel), seed, samples, ess_threshold=0, keep="summary")
-        texts = [brackets.text(row) for row in run.particles.numpy()]
+        texts = [brackets.text(row) for row in run.particles.data.numpy()]
         metrics[f"balanced, {steps} steps"] = float(np.mean([*map(brackets.is_balanced, texts)]))
     return metrics
 
@@ -79,9 +79,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     start(args.seed)
     found = digits_metrics(args.root, args.samples, args.seed)
-    found["brackets-mdlm"] = brackets_metrics(
-        args.root / "brackets-mdlm", args.samples, args.seed
-    )
+    if (args.root / "brackets-mdlm").exists():
+        found["brackets-mdlm"] = brackets_metrics(
+            args.root / "brackets-mdlm", args.samples, args.seed
+        )
     for name, metrics in found.items():
         publish(args.root / name, metrics, COMMAND)
 

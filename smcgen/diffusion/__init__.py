@@ -12,11 +12,17 @@ from smcgen._lazy import lazy
 if TYPE_CHECKING:
     from smcgen.diffusion.base import Kernel as Kernel
     from smcgen.diffusion.kernels.gaussian import Gaussian as Gaussian
+    from smcgen.diffusion.kernels.masked import Masked as Masked
     from smcgen.diffusion.kernels.mixture import GaussianMixture as GaussianMixture
+    from smcgen.diffusion.masked.refresh import Refreshed as Refreshed
     from smcgen.diffusion.model import DiffusionModel as DiffusionModel
     from smcgen.diffusion.proposals.guided import Guided as Guided
+    from smcgen.diffusion.proposals.unmasking import Unmasking as Unmasking
     from smcgen.diffusion.result import SteerResult as SteerResult
     from smcgen.diffusion.rewards.function import FunctionReward as FunctionReward
+    from smcgen.diffusion.rewards.texts import Matches as Matches
+    from smcgen.diffusion.rewards.texts import Perplexity as Perplexity
+    from smcgen.diffusion.rewards.texts import TextReward as TextReward
     from smcgen.diffusion.schedules import Schedule as Schedule
     from smcgen.diffusion.schedules import ddpm as ddpm
     from smcgen.diffusion.schedules import edm as edm
@@ -47,11 +53,17 @@ _NAMES = {
     "Kernel": "smcgen.diffusion.base",
     "Learned": "smcgen.diffusion.values.learned",
     "ManyDraws": "smcgen.diffusion.values.draws",
+    "Masked": "smcgen.diffusion.kernels.masked",
+    "Matches": "smcgen.diffusion.rewards.texts",
     "Max": "smcgen.diffusion.twists.potentials",
+    "Perplexity": "smcgen.diffusion.rewards.texts",
+    "Refreshed": "smcgen.diffusion.masked.refresh",
     "Schedule": "smcgen.diffusion.schedules",
     "SearchResult": "smcgen.diffusion.searches.run",
     "SteerResult": "smcgen.diffusion.result",
     "Sum": "smcgen.diffusion.twists.potentials",
+    "TextReward": "smcgen.diffusion.rewards.texts",
+    "Unmasking": "smcgen.diffusion.proposals.unmasking",
     "ddpm": "smcgen.diffusion.schedules",
     "edm": "smcgen.diffusion.schedules",
     "experience": "smcgen.diffusion.values.learned",

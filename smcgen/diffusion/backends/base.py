@@ -62,6 +62,10 @@ class Backend(Protocol):
         """A copy of x with rows `index` set to `values`."""
         ...
 
+    def select(self, mask: Any, new: PyTree, old: PyTree) -> PyTree:
+        """Rows of `new` where the mask, shape (rows,), is true, else of `old`, in every leaf."""
+        ...
+
     def concatenate(self, tensors: list[Tensor]) -> Tensor:
         """Rows below rows."""
         ...

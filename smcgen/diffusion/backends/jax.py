@@ -48,6 +48,10 @@ class JAX:
     def put(self, x: Tensor, index: Index, values: Any) -> Tensor:
         return x.at[index].set(jnp.asarray(values, x.dtype))
 
+    def select(self, mask: Any, new: PyTree, old: PyTree) -> PyTree:
+        by_rows = lambda x: mask.reshape(-1, *(1,) * (x.ndim - 1))
+        return jax.tree.map(lambda a, b: jnp.where(by_rows(b), a, b), new, old)
+
     def concatenate(self, tensors: list[Tensor]) -> Tensor:
         return jnp.concatenate(tensors)
 

@@ -77,6 +77,15 @@ class Torch:
         )
         return x
 
+    def select(self, mask: Any, new: PyTree, old: PyTree) -> PyTree:
+        def pick(a: Any, b: Any) -> Any:
+            by_rows = mask.reshape(-1, *(1,) * (b.ndim - 1))
+            if not isinstance(b, torch.Tensor):
+                return np.where(by_rows, a, b)
+            return torch.where(torch.from_numpy(by_rows).to(b.device), a, b)
+
+        return jax.tree.map(pick, new, old)
+
     def concatenate(self, tensors: list[Tensor]) -> Tensor:
         return torch.cat(tensors)
 

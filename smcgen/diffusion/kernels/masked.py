@@ -77,6 +77,7 @@ class Masked(Kernel):
         conditional: whether the denoiser wants the problem's index of each row.
         decoder: tokens as rewards and people see them: texts.
         backend: default: torch, on the device of its parameters, for a torch module; else JAX.
+        prompts: one for each row of the canvas, for rewards that read them.
         blocks: how many blocks there are; by itself as many as the canvas needs.
 
     Raises:
@@ -98,6 +99,7 @@ class Masked(Kernel):
     conditional: bool = field(default=False, metadata={"static": True})
     decoder: Callable[[Any], Any] | None = field(default=None, metadata={"static": True})
     backend: Backend = field(default=None, metadata={"static": True})  # pyright: ignore[reportAssignmentType]
+    prompts: tuple[Any, ...] | None = field(default=None, metadata={"static": True})
     blocks: int = field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -108,6 +110,11 @@ class Masked(Kernel):
         settle("order", resolve_order(self.order))
         settle("blocks", blocks_of(self.canvas, self.mask_id, self.block_length))
         settle("never", tuple(int(i) for i in self.never))
+        if self.prompts is not None:
+            settle("prompts", tuple(self.prompts))
+            if len(self.prompts) != (self.num_problems or 1):
+                allowed = f"one for each of {self.num_problems or 1} rows of the canvas"
+                raise InvalidArgument("prompts", self.prompts, allowed)
         if self.backend is None:
             settle("backend", backend_of(self.denoiser))
         if isinstance(self.steps, bool) or self.steps < 1:
@@ -126,9 +133,9 @@ class Masked(Kernel):
         return self.order
 
     @property
-    def length(self) -> int:
-        """L, positions of the canvas."""
-        return self.canvas.shape[-1]
+    def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Rows of the canvas; None if it is one row without a problem axis."""
+        return None if self.canvas.ndim == 1 else len(self.canvas)
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -162,7 +169,7 @@ class Masked(Kernel):
         """What step t may do with x_{t-1}."""
         xp, share = self.backend.xp, self._share
         block, within = (t - 1) // self.steps, (t - 1) % self.steps
-        masks, mine = self._laws.masked(x, self.mask_id), prediction.block == block
+        masks, mine = self.masks(x), prediction.block == block
         with double(xp):
             before, after = xp.asarray(share)[within], xp.asarray(share)[within + 1]
             most = xp.minimum(1.0, after / xp.maximum(1 - before, 1e-300))
@@ -177,7 +184,7 @@ class Masked(Kernel):
     # ---- the kernel --------------------------------------------------------------------------------
 
     def draw_prior(self, key: RandomKey, rows: int) -> Tensor:
-        canvas = self.backend.tensor(self.canvas)
+        canvas = self.backend.tensor(self.canvas.reshape(-1, self.canvas.shape[-1]))
         return self.backend.take(canvas, np.arange(rows) * len(canvas) // rows)
 
     def predict(self, t: Any, x: Tensor, problem: Index, before: PyTree) -> MaskedPrediction:
@@ -187,9 +194,9 @@ class Masked(Kernel):
         extra = (problem,) if self.conditional else ()
         logits = self.denoiser(x, time, *extra)
         logits = self._laws.forbid(logits, (self.mask_id, *self.never))
-        place = xp.asarray(problem) if len(self.canvas) > 1 else xp.zeros(len(x), int)
         block = block_of(self.canvas, self.mask_id, self.block_length, xp)
-        return MaskedPrediction(logits, block[place])
+        block = block[xp.asarray(problem)] if block.ndim > 1 else xp.broadcast_to(block, x.shape)
+        return MaskedPrediction(logits, block)
 
     def draw(self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
         return self.draw_by(key, t, x, prediction, self._order, self.sampling)
@@ -219,7 +226,7 @@ class Masked(Kernel):
     ) -> PerRow:  # fmt: skip
         """Log density of x_t under another order and another law of tokens; masking again is as in the base."""
         xp, laws, step = self.backend.xp, self._laws, self._step(t, x, prediction)
-        masks = laws.masked(new, self.mask_id)
+        masks = self.masks(new)
         revealed = step.open & ~masks
         sure = self._confidence(prediction, order, step.open)
         of_places = order.log_prob(revealed, step.open, step.rate, step.count, sure, xp)
@@ -236,7 +243,7 @@ class Masked(Kernel):
 
     def data(self, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
         """x_t with the most likely token in place of each mask."""
-        masks = self._laws.masked(x, self.mask_id)
+        masks = self.masks(x)
         return self._laws.best_tokens(prediction.logits, masks, x)
 
     def draw_data(
@@ -245,8 +252,16 @@ class Masked(Kernel):
         """x_t with each mask drawn by itself: exact one step before the end, and approximate earlier."""
         laws = self._laws
         u = uniforms(key, x.shape[0], (x.shape[1], k), self.backend.xp)
-        masks = laws.masked(x, self.mask_id)
+        masks = self.masks(x)
         return laws.draw_many(prediction.logits, self.sampling, u, masks, x)
+
+    def masks(self, x: Tensor) -> Any:
+        """Positions that are masked, as `backend.xp` has them."""
+        return self._laws.masked(x, self.mask_id)
+
+    def masked_at(self, x: Tensor, where: Any) -> Tensor:
+        """x with masks at `where`."""
+        return self._laws.put_mask(x, where, self.mask_id)
 
     def decode(self, data: Tensor) -> Any:
         return data if self.decoder is None else self.decoder(data)

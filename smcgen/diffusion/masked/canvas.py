@@ -11,8 +11,8 @@ from smcgen.errors import InvalidArgument
 _ALLOWED = "a length >= 1, or token ids of shape (L,) or (problems, L)"
 
 
-def checked_canvas(canvas: Any, mask_id: int) -> Int[np.ndarray, "problems L"]:
-    """A canvas as an array, one row a problem.
+def checked_canvas(canvas: Any, mask_id: int) -> Int[np.ndarray, "*problems L"]:
+    """A canvas as an array.
 
     Raises:
         InvalidArgument: it is no canvas, or has nowhere to write.
@@ -20,17 +20,17 @@ def checked_canvas(canvas: Any, mask_id: int) -> Int[np.ndarray, "problems L"]:
     if isinstance(canvas, Integral) and not isinstance(canvas, bool):
         if canvas < 1:
             raise InvalidArgument("canvas", canvas, _ALLOWED)
-        return np.full((1, int(canvas)), mask_id)
+        return np.full(int(canvas), mask_id)
     ids = np.asarray(canvas)
     if ids.ndim not in (1, 2) or ids.dtype.kind not in "iu" or ids.size == 0:
         raise InvalidArgument("canvas", canvas, _ALLOWED)
-    ids = ids.reshape(-1, ids.shape[-1]).astype(int)
+    ids = ids.astype(int)
     if not np.any(ids == mask_id):
         raise InvalidArgument("canvas", canvas, f"one with the mask, {mask_id}, where to write")
     return ids
 
 
-def blocks_of(canvas: Int[np.ndarray, "problems L"], mask_id: int, length: int | None) -> int:
+def blocks_of(canvas: Int[np.ndarray, "*problems L"], mask_id: int, length: int | None) -> int:
     """How many blocks of `length` masks the fullest canvas has; one if `length` is None."""
     if length is None:
         return 1
@@ -40,7 +40,7 @@ def blocks_of(canvas: Int[np.ndarray, "problems L"], mask_id: int, length: int |
 
 
 def block_of(canvas: Any, mask_id: int, length: int | None, xp: Any) -> Any:
-    """(problems, L): the block in which each position is written, -1 where the canvas gives a token."""
+    """(*problems, L): the block in which each position is written, -1 where the canvas gives a token."""
     holes = xp.asarray(canvas) == mask_id
     rank = xp.cumsum(holes, axis=-1) - 1
     return xp.where(holes, rank // (length or canvas.shape[-1]), -1)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.base import cumulative
 from smcgen.diffusion.masked.orders import Confidence
 from smcgen.text.sampling import Sampling
 
 _LARGEST = 2**25  # numbers of a law that are held at once, in double precision
+_SMALL = 64  # a vocabulary in which comparing with all is as quick as a search, and compiles sooner
 
 
 def draw_tokens(logits: Array, sampling: Sampling, uniforms: Any, where: Any, x: Array) -> Array:
@@ -24,8 +25,7 @@ def draw_many(logits: Array, sampling: Sampling, uniforms: Any, where: Any, x: A
     rows, length, k = uniforms.shape
     law = warp(logits, sampling)
     with jax.enable_x64(True):
-        invert = lambda u, law: draw(u, jnp.exp(law.astype(jnp.float64)))
-        at_rows = lambda at: jax.vmap(invert)(*at)
+        at_rows = lambda at: jax.vmap(_invert)(*at)
         over = (uniforms.transpose(1, 0, 2), law.transpose(1, 0, 2))
         at_once = max(1, _LARGEST // (rows * law.shape[-1]))
         if at_once >= length:
@@ -34,6 +34,16 @@ def draw_many(logits: Array, sampling: Sampling, uniforms: Any, where: Any, x: A
             drawn = jax.lax.map(at_rows, over, batch_size=at_once)
     drawn = drawn.transpose(1, 2, 0).astype(x.dtype)  # (rows, k, L)
     return jnp.where(where[:, None], drawn, x[:, None]).reshape(rows * k, length)
+
+
+def _invert(uniforms: Array, law: Array) -> Array:
+    """Tokens at which the distribution function of a law reaches the uniforms; they have mass themselves."""
+    mass = jnp.exp(law.astype(jnp.float64))
+    edges = cumulative(mass)
+    last = jnp.max(jnp.where(mass > 0, jnp.arange(len(mass)), 0))
+    method = "compare_all" if len(mass) <= _SMALL else "scan"
+    found = jnp.searchsorted(edges, uniforms * edges[-1], side="right", method=method)
+    return jnp.minimum(found, last)
 
 
 def best_tokens(logits: Array, where: Any, x: Array) -> Array:

@@ -16,6 +16,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from smcgen.errors import InvalidArgument
@@ -38,6 +39,18 @@ class _Constraint(MaskFactor):
     @abstractmethod
     def _grammar(self) -> Any:
         """The constraint as an xgrammar grammar."""
+
+    @cached_property
+    def _alone(self) -> Any:
+        """Compiled without a tokenizer, to read strings."""
+        xgrammar = import_xgrammar()
+        compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo([]), cache_enabled=False)
+        return compiler.compile_grammar(self._grammar())
+
+    def accepts(self, text: str) -> bool:
+        """Whether the whole text belongs to the language."""
+        matcher = import_xgrammar().GrammarMatcher(self._alone, terminate_without_stop_token=True)
+        return matcher.accept_string(text) and matcher.is_completed()
 
     def open_factor(self, setting: Setting) -> MaskSession:
         automaton = GrammarAutomaton(self, self._grammar, setting)

@@ -90,7 +90,12 @@ def test_density_is_the_enumerated_one(order, temperature):
 CHAINS = {
     "tilted": {"order": Independent(1.5, "margin"), "sampling": Sampling(0.7)},
     "counted": {"order": Counted(1.3, "entropy"), "sampling": Sampling(top_p=0.8)},
-    "blocks": {"remask": 0.3, "block_length": 2, "schedule": "cosine", "sampling": Sampling(top_k=2)},
+    "blocks": {
+        "remask": 0.3,
+        "block_length": 2,
+        "schedule": "cosine",
+        "sampling": Sampling(top_k=2),
+    },
 }
 
 

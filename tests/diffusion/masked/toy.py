@@ -68,9 +68,7 @@ def independent(rates):
     def of(state):
         masked = np.flatnonzero(STATES[state] == MASK)
         r = rates[state]
-        return {
-            s: np.prod([r[l] if l in s else 1 - r[l] for l in masked]) for s in subsets(state)
-        }
+        return {s: np.prod([r[l] if l in s else 1 - r[l] for l in masked]) for s in subsets(state)}
 
     return of
 
