@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch.nn.functional import interpolate
 
 Images = Float[torch.Tensor, "rows 3 height width"]
+Read = Float[torch.Tensor, "rows 3 h w"]  # another size
 _MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
@@ -29,7 +30,7 @@ class Pixels:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Read:
         height, width = images.shape[-2:]
         size = self.size
         if isinstance(size, int):
@@ -51,7 +52,7 @@ class ByProcessor:
 
     processor: Any
 
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Read:
         pictures = (images.detach().float().cpu().permute(0, 2, 3, 1).numpy() * 255).round()
         read = self.processor(images=list(pictures.astype(np.uint8)), return_tensors="pt")
         return read["pixel_values"].to(images.device)
