@@ -6,6 +6,9 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of the time of the tests is XLA compiling programs that run once: compile them quickly, not well. Examples
+# run as users run them (tests/test_docs.py), and so do tests marked `optimised`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # The models of the tests are tiny: a second thread costs more than it brings, and on a busy
 # machine, or beside another pytest-xdist worker, many times more.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -25,24 +28,21 @@ import pytest
 
 import tests._typechecker  # noqa: F401  (the hook finds it by name)
 
-# Most of the time of the fast tests is XLA compiling programs that run once. The full suite, like a user,
-# has XLA as it is. Read when JAX first computes something.
-_QUICK = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """XLA compiles quickly, not well, under `-m "not slow"`; child processes too."""
-    if "not slow" in config.option.markexpr:
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()
-
-
 # Every signature in smcgen is checked at run time, shapes included. Before smcgen is imported.
 jaxtyping.install_import_hook("smcgen", "tests._typechecker.check")
+
+
+@pytest.fixture(autouse=True)
+def optimised_if_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """XLA as users have it, for tests whose programs run long."""
+    if request.node.get_closest_marker("optimised") is None:
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ LAYERS = [
     {"core"},
     {"resampling"},
     {"ssm", "samplers", "text"},
-    {"diffusion"},  # masked diffusion writes text: its laws, tokenizers and rewards are those of `text`
+    {
+        "diffusion"
+    },  # masked diffusion writes text: its laws, tokenizers and rewards are those of `text`
     {"scaling", "learn", "inference", "diagnostics", "testing"},
     {"demo", "serve"},
     {"cli_serve"},

@@ -1,6 +1,6 @@
 """z-tests, chi-square and Kolmogorov-Smirnov tests, each of which fails a right law about once in a million."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
         return self
 
 
-def z_score(samples: np.ndarray, expected: float) -> float:
+def z_score(samples: Any, expected: float) -> float:
     """(mean - expected) / standard error of independent samples."""
     samples = np.asarray(samples, np.float64)
     error = samples.std(ddof=1) / np.sqrt(len(samples))
@@ -45,14 +45,14 @@ def z_score(samples: np.ndarray, expected: float) -> float:
     return float((samples.mean() - expected) / error)
 
 
-def mean_is(samples: np.ndarray, expected: float, what: str = "mean") -> Verdict:
+def mean_is(samples: Any, expected: float, what: str = "mean") -> Verdict:
     """E[samples] = expected, for independent samples."""
     z = z_score(samples, expected)
     detail = f"mean {np.mean(samples):.5g}, expected {expected:.5g}, z = {z:.2f}"
     return Verdict(what, z, float(2 * stats.norm.sf(abs(z))), detail)
 
 
-def same_mean(a: np.ndarray, b: np.ndarray, what: str = "means") -> Verdict:
+def same_mean(a: Any, b: Any, what: str = "means") -> Verdict:
     """E[a] = E[b], for independent samples of both."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
@@ -62,7 +62,7 @@ def same_mean(a: np.ndarray, b: np.ndarray, what: str = "means") -> Verdict:
     return Verdict(what, float(z), float(2 * stats.norm.sf(abs(z))), detail)
 
 
-def counts_follow(counts: np.ndarray, probabilities: np.ndarray, what: str = "law") -> Verdict:
+def counts_follow(counts: Any, probabilities: Any, what: str = "law") -> Verdict:
     """Counts of independent draws follow a law; cells that expect fewer than 5 are pooled."""
     counts, expected = np.ravel(counts).astype(float), np.ravel(probabilities) * np.sum(counts)
     detail = f"counts {np.asarray(counts, int).tolist()}, expected {np.round(expected, 1).tolist()}"
@@ -77,7 +77,7 @@ def counts_follow(counts: np.ndarray, probabilities: np.ndarray, what: str = "la
     return Verdict(what, statistic, p, detail)
 
 
-def same_law(a: np.ndarray, b: np.ndarray, what: str = "laws") -> Verdict:
+def same_law(a: Any, b: Any, what: str = "laws") -> Verdict:
     """Independent samples of two laws on the line are of one law (Kolmogorov-Smirnov)."""
     found = stats.ks_2samp(np.asarray(a, np.float64), np.asarray(b, np.float64))
     distance = float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]

@@ -13,7 +13,6 @@ from smcgen.core.resolve import resolve
 from smcgen.errors import ModelError
 from tests.core.models import Host, gaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 OPTIONAL = ("done", "record", "particles", "cost", "describe", "close", "checkpointing")
 
 

@@ -15,8 +15,6 @@ from smcgen import SMCInterrupted
 from smcgen.errors import CheckpointError
 from tests.core.models import OPTIONS, Host, Problems, Y, gaussian, three_chains
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Walk(smcgen.FeynmanKac):
     """A host model in numpy, double precision, with a nested state and a plain number in it."""

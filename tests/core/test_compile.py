@@ -11,8 +11,6 @@ import pytest
 import smcgen
 from smcgen.core import compile as compiling
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Fresh(smcgen.FeynmanKac):
     """A plain object with arrays, a function of itself and a cycle."""

@@ -12,7 +12,6 @@ from smcgen.errors import InvalidArgument
 from tests.core import exact_resampling as exact
 from tests.laws import assert_law
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 NAMES = sorted(name for name, scheme in SCHEMES.items() if isinstance(scheme, Conditional))
 RUNS = 4000
 # n W of particles 0..n-1: a weight of zero, one above 2, one that is whole, one survivor, none

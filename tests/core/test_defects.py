@@ -10,8 +10,6 @@ from smcgen import Status
 from tests.core.models import Host
 from tests.laws import assert_unbiased
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Noise(smcgen.FeynmanKac):
     """Keeps the noise of every step; potentials choose strongly, so resampling happens."""

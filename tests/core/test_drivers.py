@@ -22,7 +22,6 @@ from tests.core.models import (
     three_chains,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 CHAINS = three_chains()
 
 

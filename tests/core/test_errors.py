@@ -19,8 +19,6 @@ from tests.core.models import (
     three_chains,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Fails(smcgen.FeynmanKac):
     """log G is `value` for one particle, or for all, at one time."""

@@ -14,7 +14,6 @@ from smcgen.errors import InvalidArgument
 from tests.core.models import chain
 from tests.laws import assert_unbiased
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 CASES = np.array(
     [
         [0.3, 0.05, 0.1, 0.2, 0.05, 0.3],
@@ -72,6 +71,7 @@ def test_weights_are_unbiased_and_no_particle_is_kept_twice(thinned):
         np.testing.assert_allclose(spread, (w * np.maximum(c - w, 0)).sum(), rtol=0.1, atol=1e-9)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_a_million():
     log_weights = jnp.asarray(np.random.default_rng(0).normal(0, 2, 10**6), jnp.float32)

@@ -21,7 +21,6 @@ from smcgen.errors import InvalidArgument, UnknownName
 from tests.core import exact_resampling
 from tests.laws import LIMIT, assert_law, assert_unbiased
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 NAMES = sorted(SCHEMES)
 INF = np.inf
 # Cases of equal length share a compiled function: rows of one array.
@@ -181,6 +180,7 @@ def test_systematic_is_not_negatively_associated():
     assert np.mean(offspring[:, 0] * offspring[:, 2]) < 0.01
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n", [pytest.param(1000, marks=pytest.mark.slow), 100_000])
 def test_bounds_at_large_n(name, n):
@@ -207,6 +207,7 @@ def check_large(name, log_weights, key):
     assert np.abs(block).max() < (np.sqrt(n) * 1.5 if not exact else 3 + 0.4 * np.sqrt(n))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n", [10**6, 10**7])
@@ -216,6 +217,7 @@ def test_bounds_at_very_large_n(name, n):
     check_large(name, log_weights, jax.random.key(n))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["systematic", "stratified", "residual", "ssp"])
 def test_ten_million_equal_weights_keep_every_particle(name):
@@ -225,6 +227,7 @@ def test_ten_million_equal_weights_keep_every_particle(name):
     np.testing.assert_array_equal(np.asarray(ancestors), np.arange(n))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_multinomial_does_not_collapse_at_a_million():
     """-log(u) with u = 0 in float32 is infinite about once in ten such runs: two ancestors are left."""

@@ -13,8 +13,6 @@ from smcgen.errors import InvalidArgument, UnknownName
 from tests.core.models import OPTIONS, Gaussian, Host, Problems, gaussian, three_chains
 from tests.laws import assert_law
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def run():
@@ -140,6 +138,7 @@ def test_sample_draws_by_weight(problems_run):
     assert (np.asarray(problems_run.sample(4, 20_000)) != index).any()
 
 
+@pytest.mark.optimised
 def test_sample_is_exact_among_many_particles(run):
     """float32 Gumbels of a million particles tie, and ties favour the first."""
     n = 10**6

@@ -11,7 +11,6 @@ import smcgen
 from tests.core.models import Host, Problems, chain, gaussian, repeat, stack
 from tests.laws import assert_unbiased
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 CHAINS = [chain(0), chain(1, spread=3.0), chain(2, impossible=True)]
 GAUSSIANS = [gaussian(), gaussian(-0.5, 1.2, 0.5, (1.0, -2.0, 0.3, 0.0, 0.5))]
 RUNS = 5000

@@ -35,6 +35,7 @@ def test_ess_of_many_rows_is_each_rows_ess():
     np.testing.assert_allclose(weights.ess(rows), expected, rtol=1e-6)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("n", [10**6, pytest.param(10**7, marks=pytest.mark.slow)])
 def test_sums_do_not_drift_in_float32(n):
     """A sequential float32 sum of so many terms is off by per cents."""

@@ -13,8 +13,6 @@ from smcgen.resampling import AtSteps, Every
 from tests.core.models import Host, chain, gaussian
 from tests.laws import assert_unbiased
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def steps(resampling, threshold=1.0):
     """At which of the steps 1..100 a population of very uneven weights is resampled."""

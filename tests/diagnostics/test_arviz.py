@@ -14,7 +14,6 @@ from smcgen.errors import InvalidArgument, MissingExtra
 from tests.core.models import OPTIONS, Problems, gaussian, three_chains
 from tests.laws import assert_law
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 arviz = pytest.importorskip("arviz")
 
 

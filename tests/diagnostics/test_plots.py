@@ -12,8 +12,6 @@ from smcgen.diagnostics._select import one_problem, survivors, tidy_positions
 from smcgen.errors import InvalidArgument, MissingExtra
 from tests.core.models import OPTIONS, Problems, chain, gaussian, three_chains
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def run(n=8, **options):
     return smcgen.smc(gaussian(), 1, **{**OPTIONS, "n_particles": n, **options})
