@@ -24,8 +24,8 @@ import numpy as np
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.genealogy import along, gridded
-from smcgen.core.resampling.fixed import double_uniforms
-from smcgen.core.resampling.multinomial import draw, scaled_weights
+from smcgen.core.resampling.base import double_uniforms, scaled_weights
+from smcgen.core.resampling.multinomial import draw
 from smcgen.core.resolve import resolve
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument, ModelError, UnknownName

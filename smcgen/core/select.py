@@ -15,8 +15,8 @@ from jaxtyping import Array, Int
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
 from smcgen.core.resampling import Adaptive, conditional, weighted
-from smcgen.core.resampling.fixed import double_uniforms
-from smcgen.core.resampling.multinomial import draw, scaled_weights
+from smcgen.core.resampling.base import double_uniforms, scaled_weights
+from smcgen.core.resampling.multinomial import draw
 from smcgen.core.status import Status
 
 
