@@ -17,8 +17,6 @@ from smcgen.learn import Network, Table, controlled_smc
 from tests.laws import assert_unbiased
 from tests.learn.models import hidden, linear
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Small(linen.Module):
     """One hidden layer."""

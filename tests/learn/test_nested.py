@@ -14,8 +14,6 @@ from smcgen.learn import Nested
 from tests.laws import assert_unbiased
 from tests.learn.models import hidden, linear
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def many(model, runs, n, phi=None):
     """Z-hat, and Z-hat phi-hat, of independent runs."""

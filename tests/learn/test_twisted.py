@@ -12,7 +12,6 @@ from smcgen.learn import Kernels, Lookahead, Proposed, Quadratic, Table, Twisted
 from tests.laws import assert_unbiased
 from tests.learn.models import Linear, hidden, linear
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 RNG = np.random.default_rng(7)
 
 
