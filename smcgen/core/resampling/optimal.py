@@ -23,8 +23,9 @@ class Optimal:
     `E[sum_i (W'_i - W_i)^2]`. If no more than m weights are positive all are kept, and nothing is lost.
 
     Slot k holds copy `k % copies` of its particle, so that a model may send each copy somewhere else: over a
-    finite state space, each to one state, which is the discrete particle filter (`smcgen.core.finite.FiniteChain`). Weights
-    come out uneven: a scheme of another kind (`Weighted`), with no conditional law. Use it with `ess_threshold=1`.
+    finite state space, each to one state, which is the discrete particle filter (`smcgen.core.finite.FiniteChain`).
+    Weights come out uneven: a scheme of another kind (`Weighted`), with no conditional law. Use it with
+    `ess_threshold=1`.
 
     Fearnhead and Clifford (2003), section 3; for texts, Lew et al. (2023).
     """
