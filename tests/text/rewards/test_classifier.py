@@ -79,7 +79,8 @@ def test_outputs():
         "log_prob": raw.log_softmax(-1)[:, 1],
     }.items():
         part = ClassifierReward(model, tokenizer, "good", output)
-        np.testing.assert_allclose(run(part), wanted, atol=1e-6)
+        # float32 in batches of another shape: a few units in the last place, on some processors more than on others
+        np.testing.assert_allclose(run(part), wanted, atol=5e-6)
         assert part.probability == (output == "probability")
     one, tokenizer = qwen2(1)
     raw = torch.stack([logits(one, tokenizer, "ab?" + c)[0] for c in COMPLETIONS])
