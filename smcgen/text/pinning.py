@@ -52,16 +52,12 @@ def steps_of(record: TextRecord, problems: int) -> list[Written]:
 def tokens_of(
     model: "TextModel", state: TextState, reference: TextRecord
 ) -> dict[int, Sequence[int]]:
-    """What the first row of each problem writes now; nothing if its text has ended."""
-    given: dict[int, Sequence[int]] = {}
-    for b, written in enumerate(steps_of(reference, len(model.prompts))):
-        row = b * state.texts.n
-        if bool(written.tokens) == bool(state.texts.ended[row]):
-            ended = "has ended" if state.texts.ended[row] else "goes on"
-            allowed = f"the next step of a text that {ended}"
-            raise InvalidArgument("reference", written.tokens[:20], allowed)
-        if written.tokens:
-            given[row] = written.tokens
+    """What the first row of each problem writes now; nothing if its text has ended, as the reference has."""
+    firsts = range(0, len(state.texts), state.texts.n)
+    steps = zip(firsts, steps_of(reference, len(model.prompts)), strict=True)
+    given = {row: step.tokens for row, step in steps if not state.texts.ended[row]}
+    if not all(given.values()):
+        raise InvalidArgument("reference", "no tokens", "the next step of a text that goes on")
     return given
 
 

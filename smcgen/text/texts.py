@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ class Texts:
         ends = np.unique(self.step_ends[row])
         ends = ends[ends > 0].tolist()
         ids = self.tokens(row)
-        return [ids[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return [ids[a:b] for a, b in pairwise([0, *ends])]
 
     def text(self, row: Row) -> str:
         """A row's completion as text, special tokens left out."""

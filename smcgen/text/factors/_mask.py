@@ -126,7 +126,8 @@ class MaskSession:
         tokens: Sequence[Sequence[int]],
         cut: Bool[np.ndarray, " m"],
     ) -> Float64[np.ndarray, " m"]:
-        asked = [(s, *ids, c) for s, ids, c in zip(self._row[rows], tokens, cut, strict=True)]
+        states = self._row[rows].tolist()
+        asked = [(s, *ids, c) for s, ids, c in zip(states, tokens, cut.tolist(), strict=True)]
         known = {one: self._allows(self._states[one[0]], one[1:-1], one[-1]) for one in set(asked)}
         return np.array([0.0 if known[one] else -np.inf for one in asked])
 
