@@ -13,7 +13,6 @@ from smcgen.text.prompts import PromptLike
 _REFUSED: dict[str, tuple[Any, ...]] = {  # field: values that ask for nothing
     "logprobs": (False,),
     "top_logprobs": (),
-    "stop": ([],),
     "echo": (False,),
     "suffix": (),
     "best_of": (1,),
@@ -28,11 +27,11 @@ _REFUSED: dict[str, tuple[Any, ...]] = {  # field: values that ask for nothing
     "response_format": ({"type": "text"},),
 }
 _INSTEAD = {
-    "stop": "texts end where the model ends them, or at max_tokens",
     "best_of": "use n_particles and strategy",
     "echo": "the completion alone is returned",
 }
 Count = Annotated[int, Field(ge=1)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class _Strict(BaseModel):
@@ -51,6 +50,7 @@ class Ask(_Strict):
 
     Attributes:
         n: texts to return: the answer, then the next best distinct ones.
+        stop: strings, the first of which ends a text and is not returned.
         strategy: name of a strategy.
         n_particles: texts to write; `budget`: instead of it, tokens to write at most in all.
         strength, step, ess_threshold: see `smcgen.steer`.
@@ -63,6 +63,7 @@ class Ask(_Strict):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Count | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -84,7 +85,6 @@ class Ask(_Strict):
     # refused, unless they ask for nothing
     logprobs: Any = None
     top_logprobs: Any = None
-    stop: Any = None
     echo: Any = None
     suffix: Any = None
     best_of: Any = None
