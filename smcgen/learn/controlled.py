@@ -1,6 +1,7 @@
 """Controlled SMC: learn a twist from runs, twist the model, run again."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -113,12 +114,12 @@ def controlled_smc(
         raise InvalidArgument("n_particles", n_particles, allowed)
     wrapped: Any = (Twisted if isinstance(start, Tilting) else Lookahead)(model, start)
     arguments = jax.random.split(keys_of(key, None), iterations + 1), settings, draws
-    if compiling.inside_trace():
-        return _iterate(wrapped, *arguments)
-    found = compiling.jitted(_iterate, wrapped, static=(1, 2))(*arguments)
-    if on_error == "raise":
-        raise_if_failed(found.result)
-    return found
+    inside = compiling.inside_trace()
+    run = partial(_iterate, wrapped) if inside else compiling.jitted(_iterate, wrapped, (1, 2))
+    result, learned, *seen = run(*arguments)
+    if on_error == "raise" and not inside:
+        raise_if_failed(result)
+    return Controlled(result, replace(wrapped, twist=learned), *seen)
 
 
 def _start(model: Markov, twist: Any) -> Learnable:
@@ -135,7 +136,8 @@ def _start(model: Markov, twist: Any) -> Learnable:
     raise InvalidArgument("twist", twist, "the name of a family or a smcgen.learn.Learnable twist")
 
 
-def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> Controlled:
+def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> tuple[Any, ...]:
+    """The last result, its twist, and log Z-hat and ESS of all runs."""
     learn = _twisted if isinstance(model, Twisted) else _lookahead
     runs = len(keys)
 
@@ -160,16 +162,15 @@ def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> Controlle
         return (new, twist, result), (result.log_evidence, result.ess)
 
     # one compiled run for all iterations: the last result travels along
-    empty = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(run, model, keys[0])
-    )
+    shapes = jax.eval_shape(lambda key: run(model, key), keys[0])
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     begin = (model.twist, model.twist, empty)
     (_, twist, last), seen = jax.lax.scan(iteration, begin, (jnp.arange(runs), keys))
     if settings.keep != "particles":
         last = last.replace(history=None, history_log_weights=None)
     if settings.keep == "summary":
         last = last.replace(ancestors=None)
-    return Controlled(last, replace(model, twist=twist), *seen)
+    return last, twist, *seen
 
 
 def _sound(new: Any, old: Any) -> Any:
