@@ -4,7 +4,6 @@ python examples/learned_proposal.py
 """
 
 import jax
-import jax.numpy as jnp
 import numpyro.distributions as dist
 from flax import linen
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from smcgen.core.tree import Remembering as Remembering
     from smcgen.core.tree import remembered_paths as remembered_paths
     from smcgen.errors import SmcgenError as SmcgenError
+    from smcgen.learn.bounds import EvidenceBounds as EvidenceBounds
+    from smcgen.learn.bounds import evidence_bounds as evidence_bounds
     from smcgen.samplers.posterior import sample_posterior as sample_posterior
     from smcgen.text.potentials.algebra import where as where
     from smcgen.text.result import SteerResult as SteerResult
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "Chains": "smcgen.core.chains",
     "Cost": "smcgen.core.cost",
+    "EvidenceBounds": "smcgen.learn.bounds",
     "FeynmanKac": "smcgen.core.feynman_kac",
     "Markov": "smcgen.core.markov",
     "Progress": "smcgen.core.run",
@@ -49,6 +52,7 @@ _NAMES = {
     "SteerResult": "smcgen.text.result",
     "backward_sample": "smcgen.core.backward",
     "conditional_smc": "smcgen.core.conditional",
+    "evidence_bounds": "smcgen.learn.bounds",
     "fixed_lag": "smcgen.core.additive",
     "particle_gibbs": "smcgen.core.gibbs",
     "remembered_paths": "smcgen.core.tree",
@@ -62,6 +66,7 @@ _NAMES = {
 __all__ = [
     "Chains",
     "Cost",
+    "EvidenceBounds",
     "FeynmanKac",
     "Markov",
     "Progress",
@@ -75,6 +80,7 @@ __all__ = [
     "__version__",
     "backward_sample",
     "conditional_smc",
+    "evidence_bounds",
     "fixed_lag",
     "particle_gibbs",
     "remembered_paths",

@@ -138,7 +138,8 @@ def _start(model: Markov, twist: Any) -> Learnable:
 
 def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> tuple[Any, ...]:
     """The last result, its twist, and log Z-hat and ESS of all runs."""
-    learn = _twisted if isinstance(model, Twisted) else _lookahead
+    learn: Any = _twisted if isinstance(model, Twisted) else _lookahead
+    scheme: Any = settings.resampler.scheme
     runs = len(keys)
 
     def run(model: Any, key: Any) -> SMCResult:
@@ -146,7 +147,7 @@ def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> tuple[Any
             model,
             key,
             settings.n,
-            resampling=settings.resampler.scheme,
+            resampling=scheme,
             ess_threshold=settings.resampler.ess_threshold,
             keep="particles",
             on_error="return",

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcgen.core._types import LogG, PyTree, RandomKey
@@ -45,10 +46,10 @@ class Kernels(Markov):
         return law.sample(key, () if law.batch_shape else (len(jax.tree.leaves(x_prev)[0]),))
 
     def log_initial(self, x: PyTree) -> LogG:
-        return self.initial().log_prob(x)
+        return jnp.asarray(self.initial().log_prob(x))
 
     def log_m(self, t: Any, x_prev: PyTree, x: PyTree) -> LogG:
-        return self.transition(t, x_prev).log_prob(x)
+        return jnp.asarray(self.transition(t, x_prev).log_prob(x))
 
 
 def law_of(model: Any, t: Any, x_prev: PyTree | None) -> Distribution:
@@ -66,6 +67,10 @@ def law_of(model: Any, t: Any, x_prev: PyTree | None) -> Distribution:
         )
     law = model.move(model.y, t, x_prev)
     if model.num_problems is not None or not isinstance(law, Distribution):
-        found = f"{model.num_problems} series" if model.num_problems else "several variables a state"
-        raise ModelError(f"{type(model).__name__} has {found}: only one series and one variable can be twisted")
+        found = (
+            f"{model.num_problems} series" if model.num_problems else "several variables a state"
+        )
+        raise ModelError(
+            f"{type(model).__name__} has {found}: only one series and one variable can be twisted"
+        )
     return law

@@ -18,9 +18,9 @@ class Lookahead(Markov):
 
         G'_t(x_{t-1}, x_t) = G_t(x_{t-1}, x_t) psi_t(x_t) / psi_{t-1}(x_{t-1}),    psi_{-1} = psi_T = 1.
 
-    The product telescopes: the target and E[Z-hat] are those of `model`, for any psi > 0. Good is `psi_t ~ M_{t+1}(G_{t+1}
-    psi_{t+1})`, the expected product of the potentials after t (Pitt and Shephard 1999; Lin, Chen and Liu 2013).
-    It needs nothing of the model but draws, so that is what to use where `Twisted` cannot tilt the kernels.
+    The product telescopes: the target and E[Z-hat] are those of `model`, for any psi > 0. Good is the expected product
+    of the potentials after t, `psi_t = M_{t+1}(G_{t+1} psi_{t+1})` (Pitt and Shephard 1999; Lin, Chen and Liu 2013).
+    It asks nothing of the model but draws: the twist to use where `Twisted` cannot tilt the kernels.
 
     Args:
         model: any `Markov` model.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,10 +28,11 @@ class Pending(NamedTuple):
 class Nested(FeynmanKac):
     """A model whose particles look a step ahead with an inner SMC, and then pick the best of it.
 
-    Locally optimal is to move by `M_t G_t` normalised and to weight by `c_t(x_{t-1}) = M_t(G_t)(x_{t-1})`. An inner SMC of m
-    particles with this target gives both, *properly weighted*: `E[c-hat_t f(x-hat_t)] = ∫ M_t G_t f`. So the weight is
-    c-hat, one of the inner particles is the next state, and E[Z-hat] = Z for every m >= 1, inner model and
-    resampling (Naesseth, Lindsten and Schön 2015, algorithm 2). As there, `c-hat_{t+1}(x_t)` is known before x_t is resampled:
+    Locally optimal is to move by `M_t G_t` normalised and to weight by `c_t(x_{t-1}) = M_t(G_t)(x_{t-1})`. An inner SMC
+    of m particles with this target gives both, *properly weighted*: `E[c-hat_t f(x-hat_t)] = ∫ M_t G_t f`. So the
+    weight is c-hat, one of the inner particles is the next state, and E[Z-hat] = Z for every m >= 1, inner model
+    and resampling (Naesseth, Lindsten and Schön 2015, algorithm 2). As there, `c-hat_{t+1}(x_t)` is known before x_t is
+    resampled:
 
         G'_0 = c-hat_0 c-hat_1(x_0),    G'_t = c-hat_{t+1}(x_t)  (t < T),    G'_T = 1
 
@@ -41,11 +41,11 @@ class Nested(FeynmanKac):
     Args:
         model: a traceable `Markov` model.
         inner_particles: m.
-        inner: `inner(t, x_prev) -> model`: a traceable `FeynmanKac` model for *one* particle's next state (`x_prev` without a
-            particle axis; None at t = 0), whose final particles are states x_t and whose
-            `Z · target(x_t)` is `M_t(x_t | x_prev) G_t(x_prev, x_t)`: over the coordinates of a vector, say. The default
-            draws from `M_t` and weights by `G_t`.
-        options: for the inner `smcgen.smc`.
+        inner: `inner(t, x_prev) -> model`: a traceable `FeynmanKac` model for *one* particle's next state (`x_prev`
+            without a particle axis; None at t = 0), whose final particles are states x_t and whose `Z · target(x_t)` is
+            `M_t(x_t | x_prev) G_t(x_prev, x_t)`: over the coordinates of a vector, say. The default draws from `M_t`
+            and weights by `G_t`.
+        resampling, ess_threshold: for the inner `smcgen.smc`.
 
     `particles`, records and trajectories are those of x. It is no `Markov` model: its moves have no density.
     """
@@ -136,4 +136,4 @@ def _picked(key: RandomKey, inner: PyTree, log_weights: Any) -> PyTree:
     """One inner particle for each particle, by weight."""
     index = jax.random.categorical(key, log_weights, axis=-1)
     pick = jax.vmap(lambda x, i: x[i])
-    return jax.tree.map(partial(lambda i, x: pick(x, i), index), inner)
+    return jax.tree.map(lambda x: pick(x, index), inner)

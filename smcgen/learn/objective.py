@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from smcgen.core._types import RandomKey
@@ -35,7 +34,7 @@ def filtering_bound(
     (IWAE without steps: Burda, Grosse and Salakhutdinov 2016; FIVO, VSMC, AESMC with resampling: Maddison et al.
     2017, Naesseth et al. 2018, Le et al. 2018). Its gradient is
 
-        E[grad log Z-hat] + E[ sum_t (log Z-hat_{t:T}) grad log P(ancestors_t) ],   log Z-hat_{t:T} = log Z-hat / Z-hat_{t-1}.
+        E[grad log Z-hat] + E[ sum_t (log Z-hat_{t:T}) grad log P(ancestors_t) ],   Z-hat_{t:T} = Z-hat / Z-hat_{0:t-1}
 
     "biased" leaves the second term out, as these papers do: it has far less variance, and is right without resampling.
     "score" has it, with the mean of the other runs of the batch as a baseline; unbiased for multinomial
@@ -97,9 +96,13 @@ def check_gradient(gradient: Any, resampling: Any, ess_threshold: float) -> None
         raise UnknownName("gradient", gradient, ("biased", "score"))
     if gradient == "score" and not isinstance(resampling_scheme(resampling), Multinomial):
         raise InvalidArgument(
-            "resampling", resampling, "'multinomial' with gradient='score': its draws are independent"
+            "resampling",
+            resampling,
+            "'multinomial' with gradient='score': its draws are independent",
         )
     if gradient == "score" and ess_threshold not in (0, 1):
         raise InvalidArgument(
-            "ess_threshold", ess_threshold, "0 or 1 with gradient='score': resampling at fixed times"
+            "ess_threshold",
+            ess_threshold,
+            "0 or 1 with gradient='score': resampling at fixed times",
         )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of
@@ -55,8 +55,12 @@ class Fit:
     def __repr__(self) -> str:
         size = sum(np.size(x) for x in jax.tree.leaves(self.params))
         tenth = max(len(self.losses) // 10, 1)
-        ends = [np.mean(x) if len(x) else np.nan for x in (self.losses[:tenth], self.losses[-tenth:])]
-        return f"Fit({size} parameters, {len(self.losses)} steps, loss {ends[0]:.4g} -> {ends[1]:.4g})"
+        ends = [
+            np.mean(x) if len(x) else np.nan for x in (self.losses[:tenth], self.losses[-tenth:])
+        ]
+        return (
+            f"Fit({size} parameters, {len(self.losses)} steps, loss {ends[0]:.4g} -> {ends[1]:.4g})"
+        )
 
 
 def train(
@@ -110,7 +114,10 @@ def train(
         carry = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, carry)
         return carry, jnp.where(fine, value, jnp.nan)
 
-    chunk = jax.jit(lambda carry, start, size: jax.lax.scan(step, carry, start + jnp.arange(size)), static_argnums=2)
+    chunk = jax.jit(
+        lambda carry, start, size: jax.lax.scan(step, carry, start + jnp.arange(size)),
+        static_argnums=2,
+    )
     carry, losses = (params, chosen.init(params)), np.zeros(0, np.float32)
     file = saving.TrainingFile(checkpoint, key, f"{identity} steps={steps}") if checkpoint else None
     if file and (saved := file.read(carry)):
@@ -123,8 +130,8 @@ def train(
             losses = np.concatenate([losses, np.asarray(new, np.float32)])
             if not np.isfinite(losses[-size:]).any():
                 raise FitError(
-                    f"no step from {len(losses) - size} to {len(losses) - 1} had a finite gradient; error.result has the "
-                    "fit so far. Do all particles die, or is the learning rate too high?",
+                    f"no step from {len(losses) - size} to {len(losses) - 1} had a finite gradient; "
+                    "error.result has the fit so far. Do all particles die, or is the learning rate too high?",
                     Fit(carry[0], losses),
                 )
             if file:
@@ -145,7 +152,9 @@ def _floats(params: PyTree) -> PyTree:
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InvalidArgument("params", f"an array of {x.dtype}", "arrays of floats to learn")
         if not isinstance(x, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(x))):
-            raise InvalidArgument("params", "an array that is not finite", "finite numbers to begin with")
+            raise InvalidArgument(
+                "params", "an array that is not finite", "finite numbers to begin with"
+            )
     return params
 
 

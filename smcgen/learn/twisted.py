@@ -22,8 +22,9 @@ class Twisted(Kernels):
         G_t^psi(x_{t-1}, x_t) = G_t(x_{t-1}, x_t) M_{t+1}(psi_{t+1})(x_t) / psi_t(x_t),    M_{T+1}(psi_{T+1}) = 1
 
     and a factor `M_0(psi_0)` in `G_0`. The target and E[Z-hat] are those of `model` for every psi > 0. With
-    `psi_t = G_t M_{t+1}(psi_{t+1})`, which is what the potentials from t on are worth, all potentials but the first are 1
-    and Z-hat = Z in every run (Guarniero, Johansen and Lee 2017, proposition 2; Heng et al. 2020).
+    `psi_t = G_t M_{t+1}(psi_{t+1})`, what the potentials from t on are worth, all potentials but the first are 1 and
+    Z-hat = Z in every run (Guarniero, Johansen and Lee 2017, proposition 2; Heng et al. 2020). A psi that falls off
+    faster than that leaves weights without a bound, perhaps without a variance.
 
     Args:
         model: a `Kernels` model, or a filter of `smcgen.ssm` for one series.

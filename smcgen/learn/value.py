@@ -21,7 +21,7 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.learn.training import Fit, Step, train
-from smcgen.learn.twists.network import check_output, rows
+from smcgen.learn.twists.network import check_output, outputs, rows
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +43,7 @@ class LearnedTwist:
 
     def __call__(self, records: Float[Array, "n *event"] | Float[np.ndarray, "n *event"]) -> Any:
         z = (rows(jnp.asarray(records)) - self.centre) / self.scale
-        return self.level + self.module.apply(self.fit.params, z).reshape(len(z))
+        return self.level + outputs(self.module, self.fit.params, z)
 
     def __repr__(self) -> str:
         return f"LearnedTwist({type(self.module).__name__}, {self.fit!r})"
@@ -103,7 +103,7 @@ def fit_twist(
 
     def objective(params: PyTree, key: Any) -> tuple[Any, Any]:
         chosen = jax.random.randint(key, (min(batch, len(r)),), 0, len(r))
-        f = module.apply(params, z[chosen]).reshape(len(chosen))  # pyright: ignore
+        f = outputs(module, params, z[chosen])
         goal = target[chosen]
         value = jnp.mean(jnp.exp(f) - goal * f if loss == "poisson" else (f - goal) ** 2)
         return value, value
@@ -138,17 +138,23 @@ def log_returns(result: SMCResult) -> Float[Array, "times *p n"]:
     so_far = jnp.cumsum(result.log_evidence_increments, axis=0)[..., None]
     worth = result.history_log_weights + so_far
     # from 0 to 0: a particle that died has earned nothing since
-    return jnp.where(worth[-1] == -jnp.inf, jnp.where(worth == -jnp.inf, 0.0, -jnp.inf), worth[-1] - worth)
+    return jnp.where(
+        worth[-1] == -jnp.inf, jnp.where(worth == -jnp.inf, 0.0, -jnp.inf), worth[-1] - worth
+    )
 
 
 def _checked(records: Any, returns: Any, loss: str) -> tuple[Array, Array]:
     x, r = np.asarray(records), np.asarray(returns)
     if x.ndim < 1 or r.shape != x.shape[:1] or not len(r):
-        raise InvalidArgument("log_returns", f"shape {r.shape}", f"one for each record: {x.shape[:1]}")
+        raise InvalidArgument(
+            "log_returns", f"shape {r.shape}", f"one for each record: {x.shape[:1]}"
+        )
     if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
         raise InvalidArgument("records", "values that are not finite numbers", "finite numbers")
     allowed = np.isfinite(r) | ((r == -np.inf) & (loss == "poisson"))
     if not allowed.all():
         finite = "finite numbers or -inf" if loss == "poisson" else "finite numbers"
-        raise InvalidArgument("log_returns", f"{r[~allowed][0]} at {int(np.argmin(allowed))}", finite)
+        raise InvalidArgument(
+            "log_returns", f"{r[~allowed][0]} at {int(np.argmin(allowed))}", finite
+        )
     return rows(jnp.asarray(x, jnp.float32)), jnp.asarray(r, jnp.float32)

@@ -38,7 +38,9 @@ class Linear(Kernels):
 
     def kalman(self):
         """log Z, in double precision."""
-        a, q, b, r, ys = (np.asarray(v, np.float64) for v in (self.a, self.q, self.b, self.r, self.y))
+        a, q, b, r, ys = (
+            np.asarray(v, np.float64) for v in (self.a, self.q, self.b, self.r, self.y)
+        )
         mean, cov, log_z = np.zeros(len(a)), np.eye(len(a)), 0.0
         for t, y in enumerate(ys):
             if t:
@@ -51,7 +53,9 @@ class Linear(Kernels):
 
     def exact_twist(self):
         """`psi_t = p(y_{t:T} | x_t)`, by the backward information filter."""
-        a, q, b, r, ys = (np.asarray(v, np.float64) for v in (self.a, self.q, self.b, self.r, self.y))
+        a, q, b, r, ys = (
+            np.asarray(v, np.float64) for v in (self.a, self.q, self.b, self.r, self.y)
+        )
         d, rows = len(a), []
         p, h, c = np.zeros((d, d)), np.zeros(d), 0.0
         for t in range(len(ys) - 1, -1, -1):

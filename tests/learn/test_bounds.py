@@ -41,7 +41,12 @@ def log_evidence(model):
             row[t] = model.b @ power @ covs[s] @ model.b.T
             power = model.a @ power
         rows.append(row)
-    full = jnp.block([[rows[min(s, t)][max(s, t)] if t <= s else rows[s][t].T for t in range(times)] for s in range(times)])
+    full = jnp.block(
+        [
+            [rows[min(s, t)][max(s, t)] if t <= s else rows[s][t].T for t in range(times)]
+            for s in range(times)
+        ]
+    )
     full += model.r**2 * jnp.eye(len(full))
     return jax.scipy.stats.multivariate_normal.logpdf(model.y.ravel(), jnp.zeros(len(full)), full)
 
@@ -60,7 +65,9 @@ def test_bounds_on_simulated_data(scheme):
     gaps = []
     for n in (4, 32):
         keys = jax.random.split(jax.random.key(n), 20_000 // n)
-        z, low, up = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(lambda key, n=n: one(key, n)))(keys))
+        z, low, up = (
+            np.asarray(x, np.float64) for x in jax.jit(jax.vmap(lambda key, n=n: one(key, n)))(keys)
+        )
         for i in range(2):  # the second conditional run follows a path that the first has chosen
             assert_unbiased(np.exp(low[:, i] - z), 1.0, "E_P[Z-hat / Z]")
             assert_unbiased(np.exp(z - up[:, i]), 1.0, "E_P'[Z / Z-hat]")

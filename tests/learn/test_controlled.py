@@ -76,7 +76,7 @@ def test_unbiased_at_every_iteration(family):
         found = many(model, 20_000, 4, twist="table", iterations=2)
     elif family == "diagonal":
         # what is seen is nearly what is: a diagonal twist narrower than the truth has no variance to test with
-        model = replace(linear(2), b=jnp.eye(2) + 0.2)
+        model = replace(linear(2, r=1.2), b=jnp.eye(2) + 0.2)
         z = np.exp(model.kalman())
         found = many(model, 10_000, 24, twist="diagonal", iterations=2)
     else:

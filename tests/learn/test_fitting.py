@@ -153,7 +153,9 @@ def test_with_resampling_a_learned_twist_reaches_the_evidence():
     assert [step.step for step in watched] == list(range(50, 801, 50))
     one = jax.jit(jax.vmap(lambda p, key: smcgen.smc(build(p), key, 4).log_evidence, (None, 0)))
     for params in (begin, watched[1].params, found.params):
-        z_hat = np.exp(np.asarray(one(params, jax.random.split(jax.random.key(3), 5000)), np.float64))
+        z_hat = np.exp(
+            np.asarray(one(params, jax.random.split(jax.random.key(3), 5000)), np.float64)
+        )
         assert_unbiased(z_hat / np.exp(log_z), 1.0)
 
 
@@ -234,7 +236,9 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         fit(Target, jnp.zeros(2), 0, steps=120, checkpoint=tmp_path / "no" / "x", **options)
     whole.save(tmp_path / "params.safetensors")
-    np.testing.assert_array_equal(load_params(tmp_path / "params.safetensors", jnp.ones(2)), whole.params)
+    np.testing.assert_array_equal(
+        load_params(tmp_path / "params.safetensors", jnp.ones(2)), whole.params
+    )
     with pytest.raises(CheckpointError, match="other parameters"):
         load_params(tmp_path / "params.safetensors", jnp.ones(3))
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -243,7 +247,9 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been(tmp_path):
 
 def test_a_fit_that_cannot_work_is_said(unchecked):
     model = Normals([1.0], 0.5)
-    bad = lambda p: Proposed(model, lambda model, t, x: dist.Normal(jnp.log(-1.0 - p), 1.0).to_event(1))
+    bad = lambda p: Proposed(
+        model, lambda model, t, x: dist.Normal(jnp.log(-1.0 - p), 1.0).to_event(1)
+    )
     build = lambda p: Proposed(model, lambda model, t, x: dist.Normal(p, 1.0).to_event(1))
     zero = jnp.zeros(1)
     with pytest.raises(FitError, match="no step from 0 to 2 had a finite gradient") as caught:
@@ -264,7 +270,9 @@ def test_a_fit_that_cannot_work_is_said(unchecked):
         (lambda: fit(build, zero, 0, gradient="exact"), UnknownName, "'biased', 'score'"),
         (lambda: fit(build, zero, 0, gradient="score"), InvalidArgument, "multinomial"),
         (
-            lambda: fit(build, zero, 0, gradient="score", resampling="multinomial", ess_threshold=0.5),
+            lambda: fit(
+                build, zero, 0, gradient="score", resampling="multinomial", ess_threshold=0.5
+            ),
             InvalidArgument,
             "fixed times",
         ),

@@ -68,7 +68,9 @@ def test_the_target_is_the_same_along_any_path(kind):
         model, path = hidden(steps=2, pairs=True), jnp.asarray(RNG.integers(0, 3, (3, 50)))
         others = [Lookahead(Twisted(model, bad_table(model)), bad_table(model))]
     for other in others:
-        np.testing.assert_allclose(log_joint(other, path), log_joint(model, path), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(
+            log_joint(other, path), log_joint(model, path), rtol=1e-4, atol=1e-3
+        )
 
 
 @pytest.mark.slow
@@ -158,8 +160,14 @@ def test_what_cannot_be_twisted_is_said():
         (Twisted(Bare(), flat(2, 1)), "Bare does not show the laws it draws from"),
         (Twisted(model, lambda t, x: x[:, 0]), "a function cannot tilt kernels"),
         (Twisted(model, flat(2, 3)), r"states of 3 numbers; the kernel's have shape \(2,\)"),
-        (Twisted(heavy, flat(2, 2)), "tilts Normal and MultivariateNormal kernels, not Independent"),
-        (Twisted(chain, flat(2, 1)), "tilts Normal and MultivariateNormal kernels, not Categorical"),
+        (
+            Twisted(heavy, flat(2, 2)),
+            "tilts Normal and MultivariateNormal kernels, not Independent",
+        ),
+        (
+            Twisted(chain, flat(2, 1)),
+            "tilts Normal and MultivariateNormal kernels, not Categorical",
+        ),
         (Twisted(chain, Table.flat(2, 4)), "Table twist of 4 states.* of 3 states"),
         (Twisted(model, Table.flat(2, 4)), "Table twist of 4 states.*not MultivariateNormal"),
         (Lookahead(model, lambda t, x: x), r"gives shape \(4, 2\); expected \(4,\)"),

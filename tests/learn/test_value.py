@@ -1,6 +1,5 @@
 """Twists from experience: the right regression, and runs that can be learned from."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,7 +42,9 @@ def test_a_twist_learned_from_runs_is_the_expected_return():
     model = linear(1, steps=1)
     run = smcgen.smc(model, 0, 20_000, ess_threshold=0, keep="particles")
     x, r = run.history[0], log_returns(run)[0]
-    found = {kind: fit_twist(x, r, Small(), loss=kind, steps=1500) for kind in ("poisson", "squared")}
+    found = {
+        kind: fit_twist(x, r, Small(), loss=kind, steps=1500) for kind in ("poisson", "squared")
+    }
     grid = jnp.linspace(-1.5, 1.5, 21)[:, None]
     _, exact = model.own_twist().tilt(1, model.transition(1, grid))
     off = {kind: np.asarray(twist(grid) - exact) for kind, twist in found.items()}

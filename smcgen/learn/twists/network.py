@@ -73,7 +73,7 @@ class Network(Learnable):
     def __call__(self, t: Any, x: Float[Array, "n *event"]) -> LogG:
         params = jax.tree.map(lambda p: p[t], self.params)
         z = (rows(x) - self.centre[t]) / self.scale[t]
-        return self.level[t] + self.spread[t] * self.module.apply(params, z).reshape(len(z))
+        return self.level[t] + self.spread[t] * outputs(self.module, params, z)
 
     def fitted(
         self, t: Any, x: Float[Array, "n *event"], log_values: Values, weights: Values
@@ -86,8 +86,7 @@ class Network(Learnable):
         z, target = (x - centre) / scale, (log_values - level) / spread
 
         def loss(params: PyTree) -> Array:
-            guess = self.module.apply(params, z).reshape(len(z))
-            return weights @ (guess - target) ** 2
+            return weights @ (outputs(self.module, params, z) - target) ** 2
 
         def step(carry: Any, _: None) -> tuple[Any, None]:
             params, state = carry
@@ -110,6 +109,11 @@ class Network(Learnable):
 def rows(x: Float[Array, "n *event"]) -> Float[Array, "n d"]:
     """States as rows of numbers."""
     return jnp.reshape(x, (x.shape[0], -1))
+
+
+def outputs(module: linen.Module, params: PyTree, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """What the module says of each row."""
+    return jnp.reshape(jnp.asarray(module.apply(params, x)), len(x))
 
 
 def check_output(module: linen.Module, params: PyTree, example: Any) -> None:

@@ -106,8 +106,8 @@ class Quadratic(Tilting, Learnable):
                 f"this Quadratic twist is for states of {d} numbers; the kernel's have shape {law.event_shape}"
             )
         if isinstance(base, dist.MultivariateNormal):
-            return base.loc, base.scale_tril
-        loc, scale = jnp.broadcast_arrays(base.loc, base.scale)
+            return jnp.asarray(base.loc), jnp.asarray(base.scale_tril)
+        loc, scale = jnp.broadcast_arrays(jnp.asarray(base.loc), jnp.asarray(base.scale))
         if not law.event_shape:
             loc, scale = loc[..., None], scale[..., None]
         return loc, scale[..., None] * jnp.eye(d)

@@ -35,14 +35,15 @@ class Table(Tilting, Learnable):
 
     def tilt(self, t: Any, law: dist.Distribution) -> tuple[dist.Distribution, Array]:
         known = isinstance(law, dist.CategoricalProbs | dist.CategoricalLogits)
-        if not known or law.logits.shape[-1] != self.values.shape[-1]:
-            states = f" of {law.logits.shape[-1]} states" if known else ""
+        logits = jnp.asarray(law.logits) if known else jnp.zeros(0)
+        if logits.shape[-1] != self.values.shape[-1]:
+            states = f" of {logits.shape[-1]} states" if known else ""
             raise ModelError(
                 f"a Table twist of {self.values.shape[-1]} states tilts categorical kernels over them, "
                 f"not {type(law).__name__}{states}"
             )
-        logits = jax.nn.log_softmax(law.logits) + self.values[t]
-        return dist.Categorical(logits=logits), jax.nn.logsumexp(logits, axis=-1)
+        logits = jax.nn.log_softmax(logits) + self.values[t]
+        return dist.CategoricalLogits(logits), jax.nn.logsumexp(logits, axis=-1)
 
     def fitted(self, t: Any, x: Int[Array, " n"], log_values: Values, weights: Values) -> "Table":
         """The mean log-value of each state's particles; a state without any moves as the others do on average."""
