@@ -13,7 +13,7 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.conditional import check_pinnable, conditional_smc
 from smcgen.core.feynman_kac import Model
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
 
@@ -68,19 +68,19 @@ def evidence_bounds(
     n_particles: int = 256,
     *,
     runs: int = 16,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
 ) -> EvidenceBounds:
     """Bound log Z from both sides: by SMC, and by conditional SMC from a draw of the target.
 
-    With P the law of all variables of SMC and P' that of conditional SMC along a draw of the target, `dP'/dP = Z-hat/Z`:
+    With P the law of all variables of SMC, P' that of conditional SMC along a draw of the target, `dP'/dP = Z-hat/Z`:
 
         E_P[log Z-hat] = log Z - KL(P || P'),    E_P'[log Z-hat] = log Z + KL(P' || P)
 
     so both close in on log Z as n grows. The upper bound needs `reference` to be an exact draw from the target. For
-    simulated data it is: draw x from the model, then y given x; x is a draw from `p(x | y)` (bidirectional Monte Carlo: Grosse,
-    Ghahramani and Adams 2015; Grosse, Ancha and Roy 2016). For real data there is none, and what a long
-    Markov chain gives instead makes the upper bound approximate.
+    simulated data it is: draw x from the model, then y given x; x is a draw from `p(x | y)` (bidirectional Monte Carlo:
+    Grosse, Ghahramani and Adams 2015; Grosse, Ancha and Roy 2016). For real data there is none, and what a
+    long Markov chain gives instead makes the upper bound approximate.
 
     Later runs of conditional SMC follow a path picked from the run before: draws from the target too.
 

@@ -15,7 +15,7 @@ from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.body import Keep, Settings
 from smcgen.core.failures import raise_if_failed
 from smcgen.core.markov import Markov
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme, Transform
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
@@ -65,7 +65,7 @@ def controlled_smc(
     twist: Literal["quadratic", "diagonal", "table"] | Learnable = "quadratic",
     iterations: int = 3,
     draws: int = 16,
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
     keep: Keep = "ancestors",
     on_error: Literal["raise", "return"] = "raise",
@@ -109,6 +109,9 @@ def controlled_smc(
             raise InvalidArgument(name, value, f"an integer >= {least}")
     start = _start(model, twist)
     settings = settings_of(n_particles, resampling, ess_threshold, keep)
+    if isinstance(settings.resampler.scheme, Transform):
+        allowed = "a scheme with ancestors: potentials are fitted to the pairs that met"
+        raise InvalidArgument("resampling", resampling, allowed)
     if start.least_particles() >= n_particles:
         allowed = f"more than the {start.least_particles()} numbers that a {type(start).__name__} fits at each time"
         raise InvalidArgument("n_particles", n_particles, allowed)
@@ -139,7 +142,7 @@ def _start(model: Markov, twist: Any) -> Learnable:
 def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> tuple[Any, ...]:
     """The last result, its twist, and log Z-hat and ESS of all runs."""
     learn: Any = _twisted if isinstance(model, Twisted) else _lookahead
-    scheme: Any = settings.resampler.scheme
+    resampling: Any = settings.resampler.schedule or settings.resampler.scheme
     runs = len(keys)
 
     def run(model: Any, key: Any) -> SMCResult:
@@ -147,7 +150,7 @@ def _iterate(model: Any, keys: Any, settings: Settings, draws: int) -> tuple[Any
             model,
             key,
             settings.n,
-            resampling=scheme,
+            resampling=resampling,
             ess_threshold=settings.resampler.ess_threshold,
             keep="particles",
             on_error="return",

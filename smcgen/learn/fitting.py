@@ -9,7 +9,7 @@ import optax
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import settings_of
 from smcgen.core.feynman_kac import Model
-from smcgen.core.resampling import Resampling
+from smcgen.core.resampling import Scheme
 from smcgen.errors import InvalidArgument, ModelError
 from smcgen.learn.objective import Gradient, check_gradient, filtering_bound
 from smcgen.learn.training import Fit, Step, train
@@ -25,7 +25,7 @@ def fit(
     steps: int = 1000,
     optimiser: optax.GradientTransformation | None = None,
     gradient: Gradient = "biased",
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,

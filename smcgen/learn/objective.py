@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from smcgen.core._types import RandomKey
 from smcgen.core.feynman_kac import Model
-from smcgen.core.resampling import Multinomial, Resampling
-from smcgen.core.resampling import resolve as resampling_scheme
+from smcgen.core.resampling import Multinomial, Scheme
+from smcgen.core.resampling.when import resampler
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument, UnknownName
@@ -24,7 +24,7 @@ def filtering_bound(
     *,
     batch: int = 1,
     gradient: Gradient = "biased",
-    resampling: str | Resampling = "systematic",
+    resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The mean of log Z-hat over independent runs (and problems), and something with its gradient.
@@ -38,8 +38,10 @@ def filtering_bound(
 
     "biased" leaves the second term out, as these papers do: it has far less variance, and is right without resampling.
     "score" has it, with the mean of the other runs of the batch as a baseline; unbiased for multinomial
-    resampling at fixed times. Moves must be differentiable in the parameters, as NumPyro's `rsample` is: what
-    is drawn from a discrete law has no gradient here.
+    resampling at fixed times. Two schemes bring gradients of their own: `StopGradient`, with which `grad log Z-hat`
+    estimates `grad log Z` (not that of this bound), and `Transport`, which moves particles instead of drawing.
+    Moves must be differentiable in the parameters, as NumPyro's `rsample` is: what is drawn from a discrete law has no
+    gradient here.
 
     Args:
         model: a traceable model; differentiate in what it was built from.
@@ -47,7 +49,7 @@ def filtering_bound(
         n_particles: particles; with 1 the bound is the ELBO.
         batch: independent runs.
         gradient: see above.
-        resampling, ess_threshold: see `smcgen.smc`; differentiable schemes bring their own gradient.
+        resampling, ess_threshold: see `smcgen.smc`.
 
     Returns:
         The estimate, and a surrogate to differentiate whose value means nothing with "score".
@@ -94,7 +96,7 @@ def check_gradient(gradient: Any, resampling: Any, ess_threshold: float) -> None
     """Raise an `InvalidArgument` where the score term would not be that of the algorithm."""
     if gradient not in ("biased", "score"):
         raise UnknownName("gradient", gradient, ("biased", "score"))
-    if gradient == "score" and not isinstance(resampling_scheme(resampling), Multinomial):
+    if gradient == "score" and not isinstance(resampler(resampling, 1.0).scheme, Multinomial):
         raise InvalidArgument(
             "resampling",
             resampling,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Float
 
 from smcgen.core._types import PyTree, RandomKey
@@ -151,7 +152,7 @@ def _floats(params: PyTree) -> PyTree:
     for x in jax.tree.leaves(params):
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InvalidArgument("params", f"an array of {x.dtype}", "arrays of floats to learn")
-        if not isinstance(x, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(x))):
+        if not isinstance(x, Tracer) and not bool(jnp.all(jnp.isfinite(x))):
             raise InvalidArgument(
                 "params", "an array that is not finite", "finite numbers to begin with"
             )
