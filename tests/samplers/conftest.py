@@ -6,9 +6,9 @@ import jax
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quick_compile() -> Iterator[None]:
-    """XLA without its optimisations: the programs run for milliseconds."""
+    """XLA without its optimisations: the programs run for milliseconds. Before the fixtures of a module."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -84,7 +84,7 @@ class MALA(Gradient):
     Begins at `2 s = 1.65^2 d^(-1/3)` (Roberts and Rosenthal 1998).
     """
 
-    acceptance: float | None = 0.574
+    acceptance: Any = 0.574
     moves: int = static(10)
 
     def default_step_size(self, d: int) -> float:
@@ -117,9 +117,9 @@ class HMC(Gradient):
         max_leapfrogs: most leapfrog steps of one.
     """
 
-    acceptance: float | None = 0.8
+    acceptance: Any = 0.8
     moves: int = static(3)
-    trajectory: float = math.pi / 2
+    trajectory: Any = math.pi / 2
     max_leapfrogs: int = static(64)
 
     def default_step_size(self, d: int) -> float:
@@ -154,7 +154,7 @@ class NUTS(Gradient):
         max_doublings: a trajectory has at most `2^max_doublings` leapfrog steps.
     """
 
-    acceptance: float | None = 0.8
+    acceptance: Any = 0.8
     moves: int = static(2)
     max_doublings: int = static(6)
 

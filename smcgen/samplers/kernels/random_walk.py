@@ -1,6 +1,7 @@
 """Random-walk Metropolis (blackjax): no gradients, any density, random estimates too."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ class RandomWalk(Scaled):
     of .234 from `s = 2.38 / sqrt(d)` (Gelman, Roberts and Gilks 1996).
     """
 
-    acceptance: float | None = 0.234
+    acceptance: Any = 0.234
     moves: int = static(20)
 
     def default_step_size(self, d: int) -> float:

@@ -56,8 +56,8 @@ class Scaled(Kernel):
             `acceptance=None` nothing is tuned, and E[Z-hat] = Z at any n.
     """
 
-    step_size: float | None = None
-    acceptance: float | None = None
+    step_size: Any = None
+    acceptance: Any = None
     metric: Metric = static("auto")
     covariance: Any = None
 
