@@ -12,7 +12,6 @@ from smcgen.core.resampling import Conditional
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
 from tests.core.models import Host, MarkovChain, chain, markov_chain
 from tests.laws import assert_law, assert_unbiased
-from tests.quick import quick
 
 RUNS = 20_000
 SCHEMES = [name for name, scheme in ALL.items() if isinstance(scheme, Conditional)]
@@ -44,7 +43,7 @@ def one_sweep(runs=RUNS, seed=0, **options):
         reference = Chains(start[:, None], *(jnp.zeros((runs, 1)),) * 3)
         return smcgen.particle_gibbs(MODEL, seed, 1, n_chains=runs, reference=reference, **options)
 
-    chains = quick(sweep, jnp.asarray(paths[drawn]))
+    chains = jax.jit(sweep)(jnp.asarray(paths[drawn]))
     new = np.asarray(chains.paths)[:, 0]
     return (new * 2 ** np.arange(new.shape[1])[::-1]).sum(1), law, chains
 
@@ -84,7 +83,7 @@ def test_interacting_chains_leave_the_target_invariant():
         return chains.paths[:, 0], chains.moved
 
     keys = jax.random.split(jax.random.key(5), runs)
-    new, moved = quick(jax.vmap(sweep), keys, jnp.asarray(paths[drawn]))
+    new, moved = jax.jit(jax.vmap(sweep))(keys, jnp.asarray(paths[drawn]))
     index = (np.asarray(new) * 2 ** np.arange(4)[::-1]).sum(-1)
     pair = np.outer(law, law)
     counts = np.bincount(index[:, 0] * len(law) + index[:, 1], minlength=pair.size)

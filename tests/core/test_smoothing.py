@@ -11,7 +11,6 @@ from smcgen.core.tree import Remembering, remembered_paths
 from smcgen.errors import InvalidArgument, ModelError, SmcgenError, UnknownName
 from tests.core.models import chain, gaussian, markov_chain
 from tests.laws import assert_unbiased
-from tests.quick import quick
 
 RUNS, N = 4_000, 6
 MODEL = markov_chain(seed=2, states=3, steps=4, spread=1.0)
@@ -45,7 +44,7 @@ def unbiased(estimate):
         result = run(first)
         return jnp.exp(result.log_evidence), estimate(second, result)
 
-    z, values = quick(jax.vmap(one), jax.random.split(jax.random.key(3), RUNS))
+    z, values = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), RUNS))
     z, values = np.asarray(z, np.float64), np.asarray(values, np.float64)
     truth = MODEL.exact(total) / MODEL.exact()
     assert_unbiased(z * (values - truth), 0.0)
