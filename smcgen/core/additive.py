@@ -15,12 +15,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.nn import logsumexp
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import keys_of
 from smcgen.core.backward import Backward, Method, transition_of
 from smcgen.core.compile import inside_trace, jitted
+from smcgen.core.reference import repeated
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument
 
@@ -63,7 +64,7 @@ def smooth_additive(
         raise InvalidArgument(
             "draws", draws, "None or an integer >= 2: with one, the error grows with t"
         )
-    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+    key = keys_of(key, None)
     backward = Backward(method, tries, log_bound, batch)
     arrays = (result.history, result.history_log_weights, result.ancestors)
     if inside_trace():
@@ -85,7 +86,7 @@ def _forward(
 
     def exact(t: Any, lw: Any, before: Any, after: Any, tau: Any) -> Any:
         def one(x: Any) -> Any:
-            spread = jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape)), x)
+            spread = repeated(x, n)
             log_p = lw + log_transition(t, before, spread)
             top = logsumexp(log_p)  # -inf for a particle of weight zero: its value does not count
             log_p = jnp.where(top > -jnp.inf, log_p - top, -jnp.inf)

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import keys_of
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.genealogy import along, gridded
+from smcgen.core.reference import repeated
 from smcgen.core.resampling.base import double_uniforms, scaled_weights
 from smcgen.core.resampling.multinomial import draw
 from smcgen.core.resolve import resolve
@@ -114,7 +116,7 @@ class Backward:
 
         def one(work: Any) -> Any:
             uniform, x = work
-            log_p = log_weights + log_transition(t, previous, _spread(x, n))
+            log_p = log_weights + log_transition(t, previous, repeated(x, n))
             with jax.enable_x64(True):
                 return draw(uniform[None], scaled_weights(log_p))[0]
 
@@ -143,10 +145,6 @@ def _proposal(key: Any, log_weights: Any, m: int) -> tuple[Any, Any]:
 
 def _pick(records: PyTree, index: Any) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x)[index], records)
-
-
-def _spread(record: PyTree, n: int) -> PyTree:
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), record)
 
 
 def backward_lineages(
@@ -290,7 +288,6 @@ def backward_sample(
         InvalidArgument: an argument is not allowed, or the run kept no particles.
     """
     backward = Backward(method, tries, log_bound, batch)
-    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
-    first, second = jax.random.split(key)
+    first, second = jax.random.split(keys_of(key, None))
     lines = backward_lineages(model, result, second, result.sample(first, num), backward)
     return along(result.history, lines, result.log_weights.shape)

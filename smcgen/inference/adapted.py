@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from smcgen.core._types import PyTree
+from smcgen.samplers.base import Kernel
 
 FIRST_WINDOW = 25
 SPREAD = 100  # draws from the prior that the first scale is taken from
@@ -26,10 +27,30 @@ def windows(n_warmup: int) -> list[int]:
     return found
 
 
+def begin(
+    draw: Callable[[Any], PyTree], key: Any, n_chains: int, start: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Where chains start, and draws from the prior that show the scale.
+
+    Args:
+        draw: a position from the prior.
+        key: a JAX key.
+        n_chains: chains.
+        start: one position for all; None: draws from the prior.
+    """
+    spread = jax.vmap(draw)(jax.random.split(key, n_chains + SPREAD))
+    first = jax.tree.map(lambda x: x[:n_chains], spread)
+    if start is not None:
+        first = jax.tree.map(
+            lambda x, d: jnp.broadcast_to(x, d.shape).astype(d.dtype), start, first
+        )
+    return first, spread
+
+
 def run_chains(
     step: Callable[[Any, Any, Any], tuple[Any, Any]],
     position: Callable[[Any], PyTree],
-    tune: Callable[[Any, PyTree, Any], Any],
+    kernel: Kernel,
     key: Any,
     states: Any,
     spread: PyTree,
@@ -42,7 +63,7 @@ def run_chains(
     Args:
         step: `step(key, state, tuning) -> (state, (shown, acceptance))`, one chain.
         position: coordinates of a state.
-        tune: `tune(tuning, positions, acceptance)`, positions with one leading axis for all chains and times.
+        kernel: what is tuned, to positions of all chains and times of a window.
         key: a JAX key.
         states: of the chains, leading axis chains.
         spread: positions that show the scale at first, draws from the prior; chains may all start at one place.
@@ -56,6 +77,10 @@ def run_chains(
 
     def all_chains(states: Any, key: Any, tuning: Any) -> tuple[Any, Any]:
         return jax.vmap(lambda k, s: step(k, s, tuning))(jax.random.split(key, n), states)
+
+    def tune(tuning: Any, positions: PyTree, acceptance: Any) -> Any:
+        even = jnp.zeros(jax.tree.leaves(positions)[0].shape[0])
+        return kernel.tune(tuning, positions, even, acceptance)
 
     flat = lambda x: x.reshape(-1, *x.shape[2:])
     tuning = tune(None, spread, jnp.nan)

@@ -14,7 +14,7 @@ from smcgen.core.gibbs import Rejuvenate, plan_of
 from smcgen.core.resampling import Scheme
 from smcgen.core.sweep import Plan, TracedSweeps
 from smcgen.errors import InvalidArgument, ModelError
-from smcgen.inference.adapted import SPREAD, run_chains
+from smcgen.inference.adapted import begin, run_chains
 from smcgen.inference.marginal import check_counts
 from smcgen.inference.parameters import Parameters, built, parameters
 from smcgen.inference.result import ParameterChains
@@ -130,12 +130,9 @@ def _run(
     known = target.parameters
     sweeps = lambda u: TracedSweeps(built(target.build, known.constrained(u)), plan)
     draw_key, path_key, run_key = jax.random.split(key, 3)
-    spread = jax.vmap(known.draw)(jax.random.split(draw_key, n_chains + SPREAD))
-    u = jax.tree.map(lambda x: x[:n_chains], spread)
-    if start is not None:
-        u = jax.tree.map(lambda x, d: jnp.broadcast_to(x, d.shape).astype(d.dtype), start, u)
-    begin = lambda k, u: jax.tree.map(lambda x: x[0], sweeps(u).start(k, None, 1))
-    paths = jax.vmap(begin)(jax.random.split(path_key, n_chains), u)
+    u, spread = begin(known.draw, draw_key, n_chains, start)
+    first = lambda k, u: jax.tree.map(lambda x: x[0], sweeps(u).start(k, None, 1))
+    paths = jax.vmap(first)(jax.random.split(path_key, n_chains), u)
 
     def step(key: Any, state: Any, tuning: Any) -> tuple[Any, Any]:
         u, path = state
@@ -152,12 +149,9 @@ def _run(
         shown = (point.x, point.log_likelihood, path, sweep.moved[0])
         return (point.x, path), (shown, acceptance)
 
-    tune = lambda tuning, x, acceptance: kernel.tune(
-        tuning, x, jnp.zeros(jax.tree.leaves(x)[0].shape[0]), acceptance
-    )
     position = lambda state: state[0]
     shown, acceptance, _ = run_chains(
-        step, position, tune, run_key, (u, paths), spread, n_warmup, n_samples, thin
+        step, position, kernel, run_key, (u, paths), spread, n_warmup, n_samples, thin
     )
     swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (*shown, acceptance))
     u, log_likelihood, paths, moved, acceptance = swapped

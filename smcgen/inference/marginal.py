@@ -12,7 +12,7 @@ from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.resampling import Scheme
 from smcgen.errors import InvalidArgument
-from smcgen.inference.adapted import SPREAD, run_chains
+from smcgen.inference.adapted import begin, run_chains
 from smcgen.inference.estimated import FilterPath
 from smcgen.inference.parameters import Parameters, parameters
 from smcgen.inference.result import ParameterChains
@@ -77,24 +77,16 @@ def _run(
     n_chains, n_warmup, n_samples, thin = counts
     target = Target(path, jnp.int32(path.end))
     draw_key, first_key, run_key = jax.random.split(key, 3)
-    spread = jax.vmap(path.sample)(jax.random.split(draw_key, n_chains + SPREAD))
-    draws = jax.tree.map(lambda x: x[:n_chains], spread)
-    if start is not None:
-        draws = jax.tree.map(
-            lambda x, d: jnp.broadcast_to(x, d.shape).astype(d.dtype), start, draws
-        )
+    draws, spread = begin(path.sample, draw_key, n_chains, start)
     points = jax.vmap(target.evaluate)(jax.random.split(first_key, n_chains), draws)
 
     def step(key: Any, point: Any, tuning: Any) -> tuple[Any, Any]:
         point, moved = kernel.step(key, target, point, tuning)
         return point, ((point.x, point.log_likelihood), moved.acceptance)
 
-    tune = lambda tuning, x, acceptance: kernel.tune(
-        tuning, x, jnp.zeros(jax.tree.leaves(x)[0].shape[0]), acceptance
-    )
     position = lambda point: point.x
     shown, acceptance, _ = run_chains(
-        step, position, tune, run_key, points, spread, n_warmup, n_samples, thin
+        step, position, kernel, run_key, points, spread, n_warmup, n_samples, thin
     )
     (u, log_likelihood), acceptance = jax.tree.map(
         lambda x: jnp.swapaxes(x, 0, 1), (shown, acceptance)
