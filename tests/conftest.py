@@ -6,17 +6,19 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Most of the time of the tests is XLA compiling programs that run once: compile them quickly, not well. Examples
-# run as users run them (tests/test_docs.py), and so do tests marked `optimised`.
+# Most of the time of the tests is XLA compiling programs that run once: compile them quickly, not well. XLA's older
+# emitters, one at a time, take a quarter of the time of the new ones (decisions.md). Examples run as users run them
+# (tests/test_docs.py); tests marked `optimised` get the optimisations back.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+_FLAGS = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 # The models of the tests are tiny: a second thread costs more than it brings, and on a busy
 # machine, or beside another pytest-xdist worker, many times more.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["NPROC"] = "1"  # how many threads XLA starts
-    _flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{_flags} --xla_cpu_multi_thread_eigen=false".strip()
+    _FLAGS.append("--xla_cpu_multi_thread_eigen=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
 
 import datetime
 from collections.abc import Iterator

@@ -15,7 +15,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re
 
 
 def run(arguments: list[str]) -> str:
-    env = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
+    }
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
