@@ -1,5 +1,7 @@
 """Particle Gibbs leaves the target invariant: one sweep from the exact law, by chi-square."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,12 @@ import pytest
 
 import smcgen
 from smcgen.core.chains import Chains
-from smcgen.core.resampling import SCHEMES as ALL
-from smcgen.core.resampling import Conditional
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
 from tests.core.models import Host, MarkovChain, chain, markov_chain
 from tests.laws import assert_law, assert_unbiased
+from tests.schemes import NAMES, Numbered
 
 RUNS = 20_000
-SCHEMES = [name for name, scheme in ALL.items() if isinstance(scheme, Conditional)]
 MODEL = markov_chain(seed=3, states=2, steps=3, spread=1.2)
 
 
@@ -34,23 +34,28 @@ class HostChain(Host):
         return self.model.log_transition(t, jnp.asarray(previous), jnp.asarray(current))
 
 
-def one_sweep(runs=RUNS, seed=0, **options):
+@partial(jax.jit, static_argnames=("n", "rejuvenate", "threshold"))
+def swept(start, scheme, n, rejuvenate, threshold):
+    """One sweep of a chain from each path, under the scheme of that number."""
+    reference = Chains(start[:, None], *(jnp.zeros((len(start), 1)),) * 3)
+    options = {"rejuvenate": rejuvenate, "ess_threshold": threshold, "reference": reference}
+    options |= {"n_particles": n, "resampling": Numbered(scheme), "n_chains": len(start)}
+    return smcgen.particle_gibbs(MODEL, 0, 1, **options)
+
+
+def one_sweep(n, scheme, rejuvenate, threshold, runs=RUNS):
     """New paths of `runs` chains that each start from an exact draw, as indices into all paths."""
     paths, law = MODEL.paths()
-    drawn = np.random.default_rng(seed).choice(len(paths), runs, p=law)
-
-    def sweep(start):
-        reference = Chains(start[:, None], *(jnp.zeros((runs, 1)),) * 3)
-        return smcgen.particle_gibbs(MODEL, seed, 1, n_chains=runs, reference=reference, **options)
-
-    chains = jax.jit(sweep)(jnp.asarray(paths[drawn]))
+    drawn = np.random.default_rng(0).choice(len(paths), runs, p=law)
+    start = jnp.asarray(paths[drawn])
+    chains = swept(start, NAMES.index(scheme), n, rejuvenate, threshold)
     new = np.asarray(chains.paths)[:, 0]
     return (new * 2 ** np.arange(new.shape[1])[::-1]).sum(1), law, chains
 
 
 CASES = [
-    *((2, scheme, how, 1.0) for scheme in SCHEMES for how in (None, "ancestor")),
-    *((4, scheme, "ancestor", 0.6) for scheme in SCHEMES),
+    *((2, scheme, how, 1.0) for scheme in NAMES for how in (None, "ancestor")),
+    *((4, scheme, "ancestor", 0.6) for scheme in NAMES),
     (2, "killing", "backward", 1.0),
     (4, "systematic", "backward", 0.6),
 ]
@@ -59,8 +64,7 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "resampling", "rejuvenate", "threshold"), CASES)
 def test_target_is_invariant(n, resampling, rejuvenate, threshold):
-    options = {"rejuvenate": rejuvenate, "ess_threshold": threshold, "resampling": resampling}
-    new, law, chains = one_sweep(n_particles=n, **options)
+    new, law, chains = one_sweep(n, resampling, rejuvenate, threshold)
     assert_law(np.bincount(new, minlength=len(law)), law)
     if rejuvenate is None and n == 2:
         inverse = np.exp(-np.asarray(chains.log_evidence[:, 0], np.float64))
