@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks._report import Report
-from smcgen.demo.solve import Outcome, bootstrap_interval, load_problems, solve
+from smcgen.demo.solve import Outcome, solve
+from smcgen.scaling.evaluation.statistics import bootstrap_interval
+from smcgen.scaling.evaluation.tasks import load_task
 from smcgen.shipped import shipped
 from smcgen.text import ProcessReward, Transformers
 
@@ -25,7 +27,7 @@ def measure(
 ) -> dict[tuple[str, int], list[Outcome]]:
     """Outcomes of all seeds per method and N."""
     engine, prm = Transformers(shipped("tape-policy")), ProcessReward(shipped(reward))
-    held_out = load_problems(shipped("data/tape.jsonl"), problems)
+    held_out = load_task(shipped("data/tape.jsonl")).where(ops=8).first(problems).problems
     found: dict[tuple[str, int], list[Outcome]] = {}
     for seed in range(seeds):
         for outcomes, _ in solve(held_out, engine, prm, ns, seed, [n for n in ns if n <= 16]):

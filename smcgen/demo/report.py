@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from smcgen.demo.solve import Outcome, bootstrap_interval
+from smcgen.demo.solve import Outcome
 from smcgen.errors import MissingExtra
+from smcgen.scaling.evaluation.statistics import bootstrap_interval
 from smcgen.text.result import SteerResult
 
 # Okabe and Ito's colours, told apart by colour-blind readers too

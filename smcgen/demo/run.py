@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from smcgen.demo import report
-from smcgen.demo.solve import Outcome, load_problems, solve
+from smcgen.demo.solve import Outcome, solve
+from smcgen.scaling.evaluation.tasks import load_task
 from smcgen.shipped import shipped
 from smcgen.text.engines.transformers import Transformers
 from smcgen.text.result import SteerResult
@@ -31,10 +32,11 @@ def demo(
     console = console or Console()
     torch.set_num_threads(1)  # these matrices are too small to share: a second thread only waits
     out.mkdir(parents=True, exist_ok=True)
-    held_out = load_problems(shipped("data/tape.jsonl"), problems)
+    held_out = load_task(shipped("data/tape.jsonl")).where(ops=8).first(problems).problems
     engine, prm = Transformers(shipped("tape-policy")), ProcessReward(shipped(reward))
     console.print(
-        f"{len(held_out)} held-out problems of 8 operations, such as [bold]{held_out[0].prompt.strip()}[/bold]; "
+        f"{len(held_out)} held-out problems of 8 operations, such as "
+        f"[bold]{str(held_out[0].prompt).strip()}[/bold]; "
         f"policy {engine.name.split('@')[0]}, process reward {reward}"
     )
     outcomes: list[Outcome] = []

@@ -4,31 +4,22 @@ Two runs per N give all methods: one without resampling (independent samples wit
 majority, best-of-N, weighted best-of-N) and one particle filter.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 from smcgen.core.cost import Cost
 from smcgen.core.status import Status
+from smcgen.scaling.evaluation.tasks import Problem
 from smcgen.text.result import SteerResult
 from smcgen.text.steer import steer
 
 ANSWER = r"A:(\d+)\s*$"
 _ROWS = 2048  # texts in one batch: beyond it, a cache costs memory and brings no speed
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A prompt and the answer that counts as right."""
-
-    prompt: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -39,12 +30,6 @@ class Outcome:
     n: int
     solved: Bool[np.ndarray, " problems"]
     cost: Cost
-
-
-def load_problems(path: Path, limit: int, ops: int = 8) -> list[Problem]:
-    """The first `limit` held-out problems with this many operations."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [Problem(row["prompt"], row["answer"]) for row in rows if row["ops"] == ops][:limit]
 
 
 def solve(
@@ -109,13 +94,3 @@ def best_answer(result: SteerResult) -> str | None:
     """What the text with the highest score answers."""
     extract = result.extract
     return extract(result.best) if extract else None
-
-
-def bootstrap_interval(
-    solved: Shaped[np.ndarray, " problems"], level: float = 0.95, draws: int = 2000
-) -> tuple[float, float]:
-    """Percentile interval of the accuracy, problems drawn with replacement (solved may be a mean over seeds)."""
-    picks = np.random.default_rng(0).integers(len(solved), size=(draws, len(solved)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(solved[picks].mean(1), [tail, 1 - tail])
-    return float(low), float(high)
