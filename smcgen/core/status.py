@@ -13,6 +13,7 @@ class Status(IntEnum):
     ALL_WEIGHTS_ZERO = 1  # no particle is possible under the target; log evidence is -inf
     NON_FINITE_POTENTIAL = 2  # a log potential is NaN or +inf; log evidence is NaN
     INTERRUPTED = 3  # stopped by the user; the result is the run so far
+    BUDGET_EXHAUSTED = 4  # a limit was hit; the result is the best so far
 
 
 class SMCError(SmcgenError):

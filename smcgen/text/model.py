@@ -38,6 +38,7 @@ class TextRecord(NamedTuple):
     log_psi: np.ndarray
     score: np.ndarray  # latest raw score of the first reward, NaN without one
     finish: np.ndarray
+    log_base: np.ndarray  # log p of the text so far, nats
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,9 @@ class TextModel(FeynmanKac[TextState]):
 
     def record(self, state: TextState) -> TextRecord:
         """The latest step of every particle."""
-        return TextRecord(state.step, state.log_psi, scores(state), state.texts.finish)
+        return TextRecord(
+            state.step, state.log_psi, scores(state), state.texts.finish, state.log_base
+        )
 
     def cost(self, state: TextState) -> Cost:
         """Tokens, reward calls and seconds so far."""

@@ -115,8 +115,9 @@ class ToySession:
         tokens = np.full((m, int(limits.max(initial=0))), -1)
         lengths, finish = np.zeros(m, np.int32), np.zeros(m, np.int8)
         log_base, log_proposal = np.zeros(m), np.zeros(m)
-        active = np.arange(m)
-        for j in range(tokens.shape[1]):
+        finish[limits <= 0] = Finish.LENGTH
+        active = np.flatnonzero(limits > 0)
+        for j in range(tokens.shape[1] if len(active) else 0):
             node = self.node[rows[active]]
             cdf = np.cumsum(np.exp(self.proposal[node]), 1)
             u = randomness.uniforms(j)[rows[active]] * cdf[:, -1]

@@ -1,0 +1,163 @@
+"""Inference-time-scaling strategies: what all of them are.
+
+    outcomes = BestOfN().run(engine, prompts, reward, budget=16)
+
+A strategy is a frozen dataclass of its options. It writes populations of texts for its prompts (`Job.write`: the SMC
+body on a `TextModel`), and a selection rule chooses among them. To add one, say in `write` what is run, and give the
+class a line in `smcgen.scaling.registry`.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from smcgen.core.cost import Cost
+from smcgen.core.status import Status
+from smcgen.errors import InvalidArgument
+from smcgen.scaling.budget import Budget
+from smcgen.scaling.candidates import candidates, reweighted
+from smcgen.scaling.job import Job
+from smcgen.scaling.outcome import Outcome
+from smcgen.scaling.selection import Selection, as_selection, posterior_of
+from smcgen.scaling.writing import Writing
+from smcgen.text.potentials.base import Potential
+from smcgen.text.potentials.tilt import Scale, Tilt
+from smcgen.text.rewards.base import Reward
+from smcgen.text.steer import steered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """A way to spend a budget on a prompt.
+
+    Attributes:
+        selection: the rule that chooses, see `smcgen.scaling.selection`; None: the strategy's own.
+    """
+
+    selection: str | Selection | None = None
+
+    name: ClassVar[str]
+    needs_reward: ClassVar[bool] = False
+    needs_answer: ClassVar[bool] = False
+    rule: ClassVar[str] = "best"  # how it chooses if nothing is said
+
+    def run(
+        self,
+        engine: Any,
+        prompts: Any,
+        reward: Any = None,
+        budget: int | Budget = 16,
+        *,
+        key: Any = 0,
+        writing: Writing = Writing(),
+        progress: bool = False,
+        callback: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Spend the budget on each prompt.
+
+        Args:
+            engine: an engine, or what `smcgen.steer` takes as `model`.
+            prompts: a prompt, or a list of prompts, which are written together.
+            reward: what `smcgen.steer` takes as `reward`.
+            budget: rollouts per prompt, or a `Budget`: hard limits per prompt.
+            key: a seed or JAX key, or one for each prompt. A prompt's outcome depends on its own key alone, not on the
+                prompts beside it.
+            writing: how texts are written, whichever strategy writes them.
+            progress: show a progress bar.
+            callback: called with a `Progress` after each step; it may raise to stop.
+
+        Returns:
+            An `Outcome`; a list of them for a list of prompts.
+
+        Raises:
+            InvalidArgument: an argument is not allowed, or a reward or an answer is missing.
+            SMCInterrupted and whatever an engine, a reward or the callback raises: `error.result` has the outcomes so
+                far (None for a prompt without any), if there are any.
+        """
+        if self.needs_reward and reward is None:
+            raise InvalidArgument("reward", None, f"a reward for strategy {self.name!r}")
+        rule = as_selection(self.selection or self.default_rule(writing.answer is not None))
+        if (self.needs_answer or rule.needs_answer) and writing.answer is None:
+            what = f"strategy {self.name!r} with selection {rule.name!r}"
+            raise InvalidArgument("writing.answer", None, f"an extractor for {what}")
+        job = Job.of(
+            engine, prompts, reward, budget, key, writing, progress=progress, callback=callback
+        )
+        try:
+            self.write(job)
+        except BaseException as error:  # nothing is lost
+            if any(job.runs):
+                error.result = self._outcomes(job, rule)  # pyright: ignore[reportAttributeAccessIssue]
+            raise
+        return self._outcomes(job, rule)
+
+    async def arun(self, *args: Any, **options: Any) -> Any:
+        """`run` in a thread of its own, so that an event loop goes on."""
+        return await asyncio.to_thread(partial(self.run, *args, **options))
+
+    def default_rule(self, answered: bool) -> str:
+        """The rule that chooses if none is asked for, where texts have answers or not."""
+        return self.rule
+
+    @abstractmethod
+    def write(self, job: Job) -> None:
+        """Write the texts of all prompts."""
+
+    def _outcomes(self, job: Job, rule: Selection) -> Any:
+        outcomes = [self.outcome(job, b, rule) for b in range(len(job.prompts))]
+        return outcomes[0] if job.single else outcomes
+
+    def outcome(self, job: Job, problem: int, rule: Selection) -> Outcome | None:
+        """What was written for a prompt, and what is chosen; None if nothing was written."""
+        runs = job.runs[problem]
+        if not runs:
+            return None
+        of = candidates(runs, job.extract)
+        of = reweighted(of, rule.votes(of))
+        cost = sum((run.cost for run in runs if run.cost), Cost())
+        return Outcome(
+            self.name,
+            job.prompts[problem],
+            of.texts,
+            of.weights,
+            of.scores,
+            of.finish,
+            rule.ranking(of, job.key(problem, 0)),
+            None if of.answers is None else posterior_of(of),
+            cost,
+            _status([run.status for run in runs], bool(job.ledger.exhausted[problem])),
+            runs,
+            of,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewarded(Strategy):
+    """A strategy that steers or ranks by a reward.
+
+    Attributes:
+        strength, scale: how the reward becomes a potential, see `smcgen.steer`.
+    """
+
+    strength: float = 1.0
+    scale: Scale | None = None
+
+    needs_reward: ClassVar[bool] = True
+
+    def at_the_end(self, reward: Any) -> Potential | None:
+        """The reward as a potential that is asked about finished texts only, if it is a single one."""
+        alone = isinstance(reward, Reward | Tilt)
+        return steered(reward, self.strength, "none" if alone else None, self.scale)
+
+
+def _status(found: list[Status], exhausted: bool) -> Status:
+    """How a search ended that may have had several runs: it fails only if all of them did."""
+    fine = [s for s in found if s in (Status.OK, Status.INTERRUPTED)]
+    if not fine:
+        return found[0]
+    if Status.INTERRUPTED in fine:
+        return Status.INTERRUPTED
+    return Status.BUDGET_EXHAUSTED if exhausted else Status.OK

@@ -1,0 +1,28 @@
+"""Strategies by name."""
+
+from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.scaling.base import Strategy
+from smcgen.scaling.strategies.independent import BestOfN, Majority, Sample, WeightedBestOfN
+from smcgen.scaling.strategies.particle_filter import ParticleFilter
+from smcgen.scaling.strategies.puri import PuriParticleFilter
+
+_ALL: tuple[type[Strategy], ...] = (
+    *(Sample, BestOfN, WeightedBestOfN, Majority),
+    *(ParticleFilter, PuriParticleFilter),
+)
+STRATEGIES: dict[str, type[Strategy]] = {strategy.name: strategy for strategy in _ALL}
+
+
+def as_strategy(strategy: str | Strategy) -> Strategy:
+    """A strategy by its name, with its own options, or the strategy itself.
+
+    Raises:
+        UnknownName: there is none of that name; the message lists what there is.
+    """
+    if isinstance(strategy, str):
+        if strategy not in STRATEGIES:
+            raise UnknownName("strategy", strategy, STRATEGIES)
+        return STRATEGIES[strategy]()
+    if not isinstance(strategy, Strategy):
+        raise InvalidArgument("strategy", strategy, "a strategy or the name of one")
+    return strategy

@@ -1,0 +1,135 @@
+"""Which text is the answer: rules on the weighted texts that a strategy wrote.
+
+A rule gives each text a vote in the answers' posterior, and puts the texts in order.
+
+| rule | votes | chooses |
+|---|---|---|
+| best | weights | the text of the highest score |
+| sample | weights | a text drawn by weight: as the particles grow, a draw from the target |
+| weighted | weights | the answer with the most weight, its best text |
+| majority | one each | the most frequent answer, its best text |
+| best-of-majority | one each | of answers with a share of at least `share`, the one with the best text |
+| rpc | p(x) of each distinct text that is not pruned | the answer with the most probability |
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.scaling.candidates import Candidates, reweighted
+from smcgen.text.answers import AnswerPosterior
+
+
+@runtime_checkable
+class Selection(Protocol):
+    """A rule; `needs_answer`: it means nothing for texts without answers."""
+
+    name: ClassVar[str]
+    needs_answer: ClassVar[bool]
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        """Each text's vote, of sum 1 (or 0 if no text is possible)."""
+        ...
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        """Rows from the best on. `of` has the votes as its weights."""
+        ...
+
+
+def by_score(of: Candidates) -> Int[np.ndarray, " n"]:
+    """Rows from the best on: possible ones first, then those that ended by themselves, by potential, by weight."""
+    return np.lexsort([-of.weights, -of.log_psi, ~of.ended, ~(of.weights > 0)])
+
+
+def by_answer(of: Candidates) -> Int[np.ndarray, " n"]:
+    """Rows by the weight of their answers, then as `by_score`; those without an answer last."""
+    posterior = posterior_of(of)
+    assert of.answers is not None
+    worth = np.array([-1.0 if a is None else posterior.get(a, -1.0) for a in of.answers])
+    order = by_score(of)
+    return order[np.argsort(-worth[order], kind="stable")]
+
+
+def posterior_of(of: Candidates) -> AnswerPosterior:
+    """The answers' posterior by the weights of the texts."""
+    assert of.answers is not None
+    if not of.weights.sum() > 0:
+        return AnswerPosterior([], [])  # no text is possible, so no answer is
+    return AnswerPosterior(of.answers, of.weights)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The text of the highest terminal potential."""
+
+    name: ClassVar[str] = "best"
+    needs_answer: ClassVar[bool] = False
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        return of.weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        return by_score(of)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text drawn by weight, then the others in the order in which they would be drawn."""
+
+    name: ClassVar[str] = "sample"
+    needs_answer: ClassVar[bool] = False
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        return of.weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        # exponential races: the first is row i with probability W_i, and so on without replacement
+        uniforms = np.random.default_rng(np.asarray(jax.random.bits(key, (4,)))).random(len(of))
+        with np.errstate(divide="ignore"):
+            return np.argsort(-np.log1p(-uniforms) / of.weights, kind="stable")
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """The answer with the most weight, and its best text."""
+
+    name: ClassVar[str] = "weighted"
+    needs_answer: ClassVar[bool] = True
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        return of.weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        return by_answer(of)
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The most frequent answer: each possible text has one vote. Wang et al. (2023), self-consistency."""
+
+    name: ClassVar[str] = "majority"
+    needs_answer: ClassVar[bool] = True
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        return reweighted(of, (of.weights > 0).astype(np.float64)).weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        return by_answer(of)
+
+
+SELECTIONS: dict[str, Selection] = {s.name: s() for s in (Best, Sample, Weighted, Majority)}
+
+
+def as_selection(selection: str | Selection) -> Selection:
+    """A rule by its name, or the rule itself."""
+    if isinstance(selection, str):
+        if selection not in SELECTIONS:
+            raise UnknownName("selection", selection, SELECTIONS)
+        return SELECTIONS[selection]
+    if not isinstance(selection, Selection):
+        raise InvalidArgument("selection", selection, "a selection rule or one of its names")
+    return selection

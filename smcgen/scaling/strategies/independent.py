@@ -1,0 +1,55 @@
+"""Independent texts: SMC without resampling. They differ in how one of them is chosen."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from smcgen.scaling.base import Rewarded, Strategy
+from smcgen.scaling.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Strategy):
+    """n texts of the model itself, each a draw of its own; the first is chosen by a draw too. With n = 1: pass@1."""
+
+    name: ClassVar[str] = "sample"
+    rule: ClassVar[str] = "sample"
+
+    def write(self, job: Job) -> None:
+        n = job.budget.texts(job.writing.max_tokens, 0)
+        job.write(n, None, ess_threshold=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Majority(Sample):
+    """Self-consistency: n texts of the model itself, the most frequent answer. Wang et al. (2023)."""
+
+    name: ClassVar[str] = "majority"
+    needs_answer: ClassVar[bool] = True
+    rule: ClassVar[str] = "majority"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfN(Rewarded):
+    """n independent texts; the one of the highest score.
+
+    The reward is asked once for each text, at its end. The weights are `W_i ∝ psi(x_i)`: importance sampling of the
+    target `p(x) psi(x)`, though the arg max targets nothing: as n grows it goes to the mode of psi.
+    """
+
+    name: ClassVar[str] = "best-of-n"
+
+    def write(self, job: Job) -> None:
+        n = job.budget.texts(job.writing.max_tokens, 1)
+        job.write(n, self.at_the_end(job.reward), ess_threshold=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedBestOfN(BestOfN):
+    """n independent texts; the answer with the most weight `sum of psi(x_i)`, its best text. Li et al. (2023).
+
+    With a process reward on its own (log) scale psi is the score, so that answers are weighted by the sum of scores.
+    """
+
+    name: ClassVar[str] = "weighted-best-of-n"
+    needs_answer: ClassVar[bool] = True
+    rule: ClassVar[str] = "weighted"

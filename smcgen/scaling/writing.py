@@ -1,0 +1,43 @@
+"""How texts are written, whichever strategy writes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from smcgen.text.answers import Extract, as_extractor
+from smcgen.text.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What all strategies have in common: the base law, the steps, and how an answer is read.
+
+    Attributes:
+        step: when a step ends, see `smcgen.text.Step`: rewards are asked, and particles move, between steps.
+        max_steps, max_tokens: a text is cut off there.
+        temperature, top_p, top_k: the base law.
+        answer: "number", "boxed", "line", a regex with one group, or a function of a text; None: texts have no
+            answer, and strategies that vote cannot be used.
+    """
+
+    step: Any = "\n"
+    max_steps: int | None = None
+    max_tokens: int = 1024
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    answer: str | Extract | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The base law."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
+    @property
+    def extract(self) -> Extract | None:
+        """How an answer is read."""
+        return None if self.answer is None else as_extractor(self.answer)
+
+    @property
+    def steps(self) -> int:
+        """Steps of a text at most: a step has at least one token."""
+        return self.max_tokens if self.max_steps is None else self.max_steps

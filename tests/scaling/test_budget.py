@@ -1,0 +1,65 @@
+"""Hard limits: never exceeded, and what there is comes back."""
+
+import numpy as np
+import pytest
+
+from smcgen import scaling
+from smcgen.core.status import Status
+from smcgen.errors import InvalidArgument
+from smcgen.scaling.budget import as_budget
+from tests.scaling import exact
+
+LIMITS = [
+    scaling.Budget(tokens=7),
+    scaling.Budget(rollouts=4, tokens=9),
+    scaling.Budget(rollouts=4, reward_calls=6),
+    scaling.Budget(rollouts=4, seconds=1e-9),
+    scaling.Budget(reward_calls=9),
+    scaling.Budget(rollouts=3),
+]
+
+
+@pytest.mark.parametrize("budget", LIMITS, ids=str)
+@pytest.mark.parametrize("name", sorted(scaling.STRATEGIES))
+def test_budgets_are_never_exceeded(name, budget):
+    strategy = scaling.as_strategy(name)
+    outcomes = exact.run(strategy, budget, prompts=6)
+    for o in outcomes:
+        for limit, spent in {
+            "rollouts": len(o.texts),
+            "tokens": o.cost.tokens_generated,
+            "reward_calls": o.cost.reward_calls,
+        }.items():
+            allowed = getattr(budget, limit)
+            assert allowed is None or spent <= allowed, limit
+        assert o.cost.tokens_generated == o.candidates.lengths.sum() or strategy.needs_reward
+        assert o.text in o.texts
+    if budget.seconds:
+        assert all(o.status is Status.BUDGET_EXHAUSTED for o in outcomes)
+        assert all(o.texts == [""] * 4 for o in outcomes)
+    if budget.rollouts == 3:
+        assert all(o.status is Status.OK for o in outcomes)
+
+
+def test_tokens_are_shared_and_the_search_says_so():
+    outcomes = exact.run(scaling.ParticleFilter(), scaling.Budget(rollouts=4, tokens=9), prompts=30)
+    spent = np.array([o.cost.tokens_generated for o in outcomes])
+    out = np.array([o.status is Status.BUDGET_EXHAUSTED for o in outcomes])
+    assert out.any()
+    assert (spent <= 9).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: as_budget(0), "budget=0"),
+        (lambda: as_budget(True), "budget=True"),
+        (lambda: as_budget(2.5), "budget=2.5"),
+        (lambda: scaling.Budget(), "rollouts, tokens or reward_calls"),
+        (lambda: scaling.Budget(rollouts=2, tokens=0), "tokens=0"),
+        (lambda: scaling.Budget(rollouts=2, seconds=-1.0), "seconds=-1.0"),
+    ],
+)
+def test_what_is_not_a_budget(make, named):
+    with pytest.raises(InvalidArgument, match=named):
+        make()

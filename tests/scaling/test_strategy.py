@@ -1,0 +1,89 @@
+"""What every strategy has in common: the call, the outcome, seeds, errors."""
+
+import asyncio
+
+import jax
+import numpy as np
+import pytest
+
+from smcgen import scaling
+from smcgen.core.cost import Cost
+from smcgen.errors import InvalidArgument, UnknownName
+from tests.scaling import exact
+
+NAMES = sorted(scaling.STRATEGIES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outcomes_depend_on_their_own_keys_alone(name):
+    """Equal seeds, equal results: alone, in another batch, in another order."""
+    keys = jax.random.split(jax.random.key(1), 6)
+    options = {"writing": exact.WRITING}
+    run = lambda prompts, key: scaling.as_strategy(name).run(
+        exact.ENGINE, prompts, exact.REWARD, exact.N, key=key, **options
+    )
+    whole = run(["a"] * 6, keys)
+    turned = run(["a"] * 6, keys[::-1])[::-1]
+    alone = run("a", keys[2])
+    for one, other in zip([*whole, whole[2]], [*turned, alone], strict=True):
+        assert one.texts == other.texts
+        assert one.ranking.tolist() == other.ranking.tolist()
+        assert one.cost.tokens_generated == other.cost.tokens_generated
+        np.testing.assert_allclose(one.weights, other.weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_outcome(name):
+    outcome = exact.run(scaling.as_strategy(name), prompts=2)[0]
+    assert outcome.strategy == name
+    assert len(outcome.texts) == len(outcome.weights) == len(outcome.scores)
+    assert outcome.weights.sum() == pytest.approx(1.0)
+    assert sorted(outcome.ranking) == list(range(len(outcome.texts)))
+    assert outcome.answer in {None, *outcome.answers}
+    assert outcome.top(2)[:1] == [outcome.answer][: len(outcome.top(2))] or outcome.answer is None
+    assert outcome.cost.tokens_generated > 0
+    for part in (name, "answer=", "texts", "status=", "Cost("):
+        assert part in repr(outcome)
+
+
+def test_costs_of_a_batch_add_up():
+    outcomes = exact.run(scaling.BestOfN(), prompts=7)
+    total = sum((o.cost for o in outcomes), Cost())
+    assert total.reward_calls <= 7 * exact.N
+    assert total.tokens_generated == sum(o.candidates.lengths.sum() for o in outcomes)
+
+
+def test_in_a_running_event_loop():
+    async def cell():
+        return await scaling.Majority().arun(exact.ENGINE, "a", budget=3, writing=exact.WRITING)
+
+    assert len(asyncio.run(cell()).texts) == 3
+
+
+def test_a_callback_that_stops_leaves_what_there_is():
+    class Enough(Exception):
+        pass
+
+    def stop(progress):
+        if progress.t == 1:
+            raise Enough
+
+    with pytest.raises(Enough) as caught:
+        scaling.ParticleFilter().run(
+            exact.ENGINE, ["a"] * 2, exact.REWARD, 3, writing=exact.WRITING, callback=stop
+        )
+    outcomes = caught.value.result
+    assert [len(o.texts) for o in outcomes] == [3, 3]
+
+
+def test_errors_name_what_is_missing():
+    with pytest.raises(UnknownName, match=r"strategy='nest-of-n'.*'best-of-n'"):
+        scaling.as_strategy("nest-of-n")
+    with pytest.raises(InvalidArgument, match=r"reward=None.*best-of-n"):
+        scaling.BestOfN().run(exact.ENGINE, "a", writing=exact.WRITING)
+    with pytest.raises(InvalidArgument, match=r"writing.answer=None.*majority"):
+        scaling.Majority().run(exact.ENGINE, "a")
+    with pytest.raises(InvalidArgument, match="budget=0"):
+        scaling.Sample().run(exact.ENGINE, "a", budget=0)
+    with pytest.raises(UnknownName, match="selection='worst'"):
+        scaling.Sample(selection="worst").run(exact.ENGINE, "a", writing=exact.WRITING)
