@@ -10,48 +10,29 @@ A finished text is absorbing: its potential is 1 from then on, and it is never g
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from smcgen.core.cost import Cost, Meter
 from smcgen.core.feynman_kac import FeynmanKac
 from smcgen.errors import InvalidArgument
-from smcgen.text.engines.base import Engine, Extension, Law, Session
+from smcgen.text import pinning
+from smcgen.text.detokenize import decode
+from smcgen.text.engines.base import Engine, Law
 from smcgen.text.identity import identity
-from smcgen.text.potentials.base import Potential, TwistSession
+from smcgen.text.potentials.base import Potential
 from smcgen.text.prompts import Prompt, encode_all, is_single
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
+from smcgen.text.state import TextRecord, TextState
 from smcgen.text.steps import Step, as_step
 from smcgen.text.texts import Finish, Texts
-
-
-class TextRecord(NamedTuple):
-    """One step of every particle, kept with `keep="particles"`; arrays have one row per particle."""
-
-    tokens: np.ndarray  # the step's token ids, -1 past each end
-    log_psi: np.ndarray
-    score: np.ndarray  # latest raw score of the first reward, NaN without one
-    finish: np.ndarray
-    log_base: np.ndarray  # log p of the text so far, nats
-
-
-@dataclass(frozen=True)
-class TextState:
-    """A population of texts. Arrays are never changed in place; the sessions are handles."""
-
-    texts: Texts
-    log_base: np.ndarray  # log p(text), nats, per row
-    log_psi: np.ndarray
-    step: np.ndarray  # the latest step's tokens
-    engine: Session
-    twists: tuple[TwistSession, ...]
-    meter: Meter
 
 
 @dataclass(frozen=True)
@@ -116,13 +97,18 @@ class TextModel(FeynmanKac[TextState]):
         return [replace(self, prompt=self.prompts[b]) for b in range(len(self.prompts))]
 
     @cached_property
-    def _step(self) -> Step:
+    def rule(self) -> Step:
+        """When a step ends."""
         return as_step(self.step_rule)
 
     @cached_property
     def _room(self) -> np.ndarray:
         """Tokens that the engine's context leaves for each prompt's texts."""
         return np.array([self.engine.max_length - len(p.ids) for p in self.prompts])
+
+    def limits(self, rows: Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, " m"]:
+        """Most tokens of these rows' texts."""
+        return np.minimum(self.max_tokens, self._room[rows // n])
 
     @cached_property
     def _law(self) -> Law:
@@ -160,12 +146,43 @@ class TextModel(FeynmanKac[TextState]):
         return TextState(texts, log_base, log_psi, empty, session, opened, meter)
 
     def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
+        return self._written(key, t, state, {})
+
+    def init_pinned(self, key: Any, n: int, reference: TextRecord) -> tuple[TextState, Any]:
+        """Empty texts: nothing to pin yet."""
+        pinning.check_step(self.rule)
+        return self.init(key, n)
+
+    def step_pinned(
+        self, key: Any, t: Any, state: TextState, reference: TextRecord
+    ) -> tuple[TextState, Any]:
+        """A step in which the first text of each problem writes what the reference wrote.
+
+        Raises:
+            InvalidArgument: this model cannot have written it.
+        """
+        given = pinning.tokens_of(self, state, reference)
+        state, log_g = self._written(key, t, state, given)
+        pinning.check(state, reference, list(given), np.ravel(log_g))
+        return state, log_g
+
+    def log_continue(self, t: Any, state: TextState, path: Sequence[TextRecord]) -> Any:
+        """log of all that is left of a path, `prod_{s >= t} p phi psi_T / psi_{t-1}`, behind each text.
+
+        -inf where the text and what is left of the path are not a text of this model.
+        """
+        return self._per_problem(pinning.log_continue(self, int(t), state, path))
+
+    def _written(
+        self, key: Any, t: Any, state: TextState, given: Mapping[int, Sequence[int]]
+    ) -> tuple[TextState, Any]:
         texts = state.texts
         rows = np.flatnonzero(~texts.ended)
-        limits = np.minimum(self.max_tokens, self._room[rows // texts.n]) - texts.lengths[rows]
+        limits = self.limits(rows, texts.n) - texts.lengths[rows]
         randomness = StepRandomness(key, texts.n)
-        new = state.engine.extend(rows, self._step, limits, randomness, last=t == self.num_steps)
-        texts = _extended(texts, rows, new)
+        last = bool(t == self.num_steps)
+        new = state.engine.extend(rows, self.rule, limits, randomness, last, given or None)
+        texts = texts.extended(rows, new.tokens, new.lengths, new.finish)
         log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()
         log_g[rows] = new.log_base + new.log_factor - new.log_proposal
         alive = rows[(new.finish != Finish.DEAD) & (log_g[rows] > -np.inf)]
@@ -215,9 +232,14 @@ class TextModel(FeynmanKac[TextState]):
 
     def record(self, state: TextState) -> TextRecord:
         """The latest step of every particle."""
-        return TextRecord(
-            state.step, state.log_psi, scores(state), state.texts.finish, state.log_base
-        )
+        return state.record()
+
+    def text(self, path: Sequence[TextRecord]) -> Any:
+        """The text of a path (`Chains.paths[0][0]`, `SMCResult.path`); a list of them for several prompts."""
+        texts = [
+            decode(self.engine.tokenizer, ids) for ids in pinning.ids_of(path, len(self.prompts))
+        ]
+        return texts[0] if self.num_problems is None else texts
 
     def cost(self, state: TextState) -> Cost:
         """Tokens, reward calls and seconds so far."""
@@ -237,7 +259,7 @@ class TextModel(FeynmanKac[TextState]):
     def fingerprint(self) -> str:
         """Engine, prompts and settings."""
         engine = [self.engine.name, self.engine.max_length, sorted(self.engine.eos_ids)]
-        parts = [engine, self.prompts, self.potential, self._step]
+        parts = [engine, self.prompts, self.potential, self.rule]
         parts += [self.num_steps, self.max_tokens, self.sampling, self.proposal]
         return hashlib.sha256(identity(parts).encode()).hexdigest()
 
@@ -267,29 +289,3 @@ class TextModel(FeynmanKac[TextState]):
     def _per_problem(self, values: np.ndarray) -> np.ndarray:
         """(rows,) as (n,) for a single prompt, else (problems, n)."""
         return values if self.num_problems is None else values.reshape(len(self.prompts), -1)
-
-
-def scores(state: TextState) -> np.ndarray:
-    """Latest raw score of each row by the first reward, NaN without one."""
-    known = (w.scores() for w in state.twists)
-    return next((s for s in known if s is not None), np.full(len(state.texts), np.nan))
-
-
-def _extended(texts: Texts, rows: np.ndarray, new: Extension) -> Texts:
-    """Texts with a step more."""
-    lengths = texts.lengths.copy()
-    lengths[rows] += new.lengths
-    ids = np.full((len(texts), max(int(lengths.max(initial=0)), texts.ids.shape[1])), -1, np.int32)
-    ids[:, : texts.ids.shape[1]] = texts.ids
-    into = texts.lengths[rows][:, None] + np.arange(new.tokens.shape[1])
-    real = np.arange(new.tokens.shape[1]) < new.lengths[:, None]
-    ids[np.repeat(rows, new.lengths), into[real]] = new.tokens[real]
-    finish = texts.finish.copy()
-    finish[rows] = new.finish
-    return replace(
-        texts,
-        ids=ids,
-        lengths=lengths,
-        step_ends=np.concatenate([texts.step_ends, lengths[:, None]], 1),
-        finish=finish,
-    )

@@ -2,22 +2,22 @@
 
 Each particle has its own stream, so what it writes depends neither on how rows are batched, nor on
 which other problems run beside it, nor on which particles have already ended.
+
+They are those of `jax.random.bits`, computed by NumPy: a program for every number of problems and particles would take
+XLA longer to compile than a run draws from it.
 """
 
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt32
 
-FIRST, BLOCK = 4, 32  # token positions drawn per dispatch: few for steps of a token, then many
-
-
-@partial(jax.jit, static_argnames=("n", "width"))
-def _bits(keys: jax.Array, block: jax.Array, n: int, width: int) -> jax.Array:
-    draw = lambda key: jax.random.bits(jax.random.fold_in(key, block), (n, width, 2), jnp.uint32)
-    return jax.vmap(draw)(keys.reshape(-1))
+FIRST, BLOCK = 4, 32  # token positions drawn at a time: few for steps of a token, then many
+_PARITY = np.uint32(0x1BD11BDA)
+# by how many bits each round of a group turns to the left, and what is then left of a word on the right
+_TURNS = [
+    [(np.uint32(r), np.uint32(32 - r)) for r in group]
+    for group in ((13, 15, 26, 6), (17, 29, 16, 24))
+]
 
 
 class StepRandomness:
@@ -29,9 +29,9 @@ class StepRandomness:
     """
 
     def __init__(self, keys: jax.Array, n: int):
-        self._keys, self._n = keys, n
-        # dispatched now, so that they are drawn while the model runs
-        self._first = _bits(keys, np.uint32(0), n, FIRST)
+        typed = jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
+        words = np.asarray(jax.random.key_data(keys) if typed else keys)
+        self._keys, self._n = words.reshape(-1, words.shape[-1])[:, :2], n
         self._blocks: dict[int, np.ndarray] = {}
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
@@ -41,9 +41,40 @@ class StepRandomness:
             (block, offset), width = divmod(position - FIRST, BLOCK), BLOCK
             block += 1
         if block not in self._blocks:
-            bits = _bits(self._keys, np.uint32(block), self._n, width) if block else self._first
-            bits = np.asarray(bits).reshape(-1, width, 2)
+            bits = _bits(self._keys, block, self._n * width * 2).reshape(-1, width, 2)
             high, low = (bits >> 6).astype(np.float64).transpose(2, 0, 1)
             # 52 bits and a half fit a double exactly; with 53 the largest would round to 1
             self._blocks[block] = (high * 2.0**26 + low + 0.5) * 2.0**-52
         return self._blocks[block][:, offset]
+
+
+def _bits(
+    keys: UInt32[np.ndarray, "problems 2"], block: int, count: int
+) -> UInt32[np.ndarray, "problems count"]:
+    """`jax.random.bits(jax.random.fold_in(key, block), (count,))` of each key."""
+    zero = np.zeros((1, 1), np.uint32)
+    folded = _threefry(keys[:, :1], keys[:, 1:], zero, zero + np.uint32(block))
+    first, second = _threefry(*folded, zero, np.arange(count, dtype=np.uint32)[None])
+    return first ^ second
+
+
+def _threefry(
+    key0: UInt32[np.ndarray, "p 1"],
+    key1: UInt32[np.ndarray, "p 1"],
+    x0: UInt32[np.ndarray, "1 #c"],
+    x1: UInt32[np.ndarray, "1 #c"],
+) -> tuple[UInt32[np.ndarray, "p c"], UInt32[np.ndarray, "p c"]]:
+    """Threefry-2x32 with 20 rounds (Salmon et al. 2011) of each counter (x0, x1) under each key."""
+    schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
+    a, b = x0 + key0 + np.zeros_like(x1), x1 + key1
+    high = np.empty_like(b)
+    for i in range(5):
+        for left, right in _TURNS[i % 2]:
+            a += b
+            np.left_shift(b, left, out=high)
+            b >>= right
+            b |= high
+            b ^= a
+        a += schedule[(i + 1) % 3]
+        b += schedule[(i + 2) % 3] + np.uint32(i + 1)
+    return a, b

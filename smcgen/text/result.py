@@ -13,8 +13,8 @@ from smcgen.core.problem import problem_result
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.text.answers import AnswerPosterior, Extract, as_extractor
-from smcgen.text.model import TextRecord
 from smcgen.text.prompts import Prompt
+from smcgen.text.state import TextRecord
 from smcgen.text.texts import Finish, Texts
 
 _FAILED = (Status.ALL_WEIGHTS_ZERO, Status.NON_FINITE_POTENTIAL)

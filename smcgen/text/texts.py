@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,27 @@ class Texts:
         prompts = [p for p, on in zip(self.prompts, problems, strict=True) if on]
         return replace(self, prompts=prompts, **picked)
 
+    def extended(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Int[np.ndarray, "m width"],
+        lengths: Int[np.ndarray, " m"],
+        finish: Int8[np.ndarray, " m"],
+    ) -> "Texts":
+        """The texts with a step more, in which `rows` have written something."""
+        total = self.lengths.copy()
+        total[rows] += lengths
+        width = max(int(total.max(initial=0)), self.ids.shape[1])
+        ids = np.full((len(self), width), -1, np.int32)
+        ids[:, : self.ids.shape[1]] = self.ids
+        into = self.lengths[rows][:, None] + np.arange(tokens.shape[1])
+        real = np.arange(tokens.shape[1]) < lengths[:, None]
+        ids[np.repeat(rows, lengths), into[real]] = tokens[real]
+        why = self.finish.copy()
+        why[rows] = finish
+        ends = np.concatenate([self.step_ends, total[:, None]], 1)
+        return replace(self, ids=ids, lengths=total, step_ends=ends, finish=why)
+
     def prompt(self, row: Row) -> Prompt:
         """The prompt that a row completes."""
         return self.prompts[int(row) // self.n]
@@ -76,7 +98,7 @@ class Texts:
         ends = np.unique(self.step_ends[row])
         ends = ends[ends > 0].tolist()
         ids = self.tokens(row)
-        return [ids[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return [ids[a:b] for a, b in pairwise([0, *ends])]
 
     def text(self, row: Row) -> str:
         """A row's completion as text, special tokens left out."""

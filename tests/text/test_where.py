@@ -13,6 +13,7 @@ from smcgen.text.factors.token_mask import TokenMask
 from smcgen.text.model import TextModel
 from smcgen.text.potentials.algebra import where
 from smcgen.text.rewards import FunctionReward
+from smcgen.text.rewards._cache import ByContent
 from smcgen.text.rewards.base import Reward
 from tests.laws import assert_unbiased
 from tests.text.toy import ToyEngine
@@ -38,7 +39,7 @@ class Dear(Reward):
 
 
 @dataclass
-class _DearSession:
+class _DearSession(ByContent):
     part: Dear
     rows: int
     meter: Meter
@@ -56,9 +57,6 @@ class _DearSession:
 
     def drop(self, rows):
         assert np.isin(rows, np.arange(self.rows)).all()
-
-    def close(self):
-        pass
 
 
 def steered(potential, prompts=PROMPTS, key=0, n=6):

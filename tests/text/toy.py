@@ -32,6 +32,12 @@ class ToyTokenizer:
     def __len__(self) -> int:
         return VOCAB
 
+    def get_vocab(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.convert_ids_to_tokens(range(VOCAB)))}
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [(*ALPHABET, "<eos>")[i] for i in ids]
+
     def decode(self, ids: Sequence[int], **_: Any) -> str:
         return "".join(ALPHABET[i] for i in ids if i < EOS)
 
@@ -110,18 +116,23 @@ class ToySession:
         self.node = np.zeros(rows, int)
         self.written: Callable[[np.ndarray], None] = lambda rows: None
 
-    def extend(self, rows, step, limits, randomness, last=False) -> Extension:
+    def extend(self, rows, step, limits, randomness, last=False, given=None) -> Extension:
         m = len(rows)
         tokens = np.full((m, int(limits.max(initial=0))), -1)
         lengths, finish = np.zeros(m, np.int32), np.zeros(m, np.int8)
         log_base, log_proposal = np.zeros(m), np.zeros(m)
         finish[limits <= 0] = Finish.LENGTH
         active = np.flatnonzero(limits > 0)
+        forced = np.full((tokens.shape[1] + 1, m), -1)  # by place in the step
+        for i, row in enumerate(rows.tolist() if given else ()):
+            if row in given:
+                forced[: len(given[row]), i] = given[row]
         for j in range(tokens.shape[1] if len(active) else 0):
             node = self.node[rows[active]]
             cdf = np.cumsum(np.exp(self.proposal[node]), 1)
             u = randomness.uniforms(j)[rows[active]] * cdf[:, -1]
             v = (cdf <= u[:, None]).sum(1)
+            v = np.where(forced[j, active] < 0, v, forced[j, active])
             tokens[active, j] = v
             lengths[active] += 1
             log_base[active] += self.base[node, v]
@@ -144,6 +155,14 @@ class ToySession:
         return Extension(
             tokens[:, :width].astype(np.int32), lengths, log_base, zero, log_proposal, finish
         )
+
+    def log_continue(self, rows, tokens, cut) -> np.ndarray:
+        total = np.zeros(len(rows))
+        for i, (node, ids) in enumerate(zip(self.node[rows].tolist(), tokens, strict=True)):
+            for v in ids:
+                total[i] += self.base[node, v]
+                node = node * EOS + v + 1
+        return total
 
     def take(self, ancestors) -> None:
         self.node = self.node[ancestors]

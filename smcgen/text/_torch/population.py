@@ -37,8 +37,8 @@ class Population:
             sequence-classification head, or none). It is put in evaluation mode.
         prompts: token ids, one sequence per problem; may be empty.
         n: rows per problem.
-        meter_prefill: called with numbers of prompt tokens as they are read; equal prompts are read
-            once.
+        meter_prefill: called with numbers of tokens of prompts, each read once if they are equal, and of
+            what `catch_up` reads.
         block: cache columns are allocated in multiples of this.
         share_prompt: store prompts once per problem (True), or a copy per row (False); None chooses
             by what the model supports.
@@ -65,6 +65,8 @@ class Population:
         distinct = {tuple(p): None for p in prompts}
         index = {p: i for i, p in enumerate(distinct)}
         self._prompt_of = np.repeat([index[tuple(p)] for p in prompts], n)
+        self._unread: dict[int, list[int]] = {}
+        self._meter = meter_prefill or (lambda count: None)
         self._prompts = Store(len(distinct), block, self.device)
         self._rows = Store(len(prompts) * n, block, self.device)
         self._base = np.array([len(p) for p in distinct], dtype=np.int64)
@@ -190,16 +192,40 @@ class Population:
                 out[torch.from_numpy(late[ends]).to(out.device)] = got
         return torch.empty((len(rows), 0), device=self.device) if out is None else out
 
+    def put_off(self, row: int, tokens: Sequence[int]) -> None:
+        """These tokens follow in the row, and are read once it must be up to date, if ever."""
+        self._unread.setdefault(row, []).extend(tokens)
+
+    def catch_up(
+        self, rows: Int[np.ndarray, " m"], outputs: bool = True
+    ) -> tuple[Int[np.ndarray, " k"], Float[Tensor, "k out"]]:
+        """Read what was put off for these rows; which of them had any, and the model's last output there."""
+        late = np.array([row for row in rows.tolist() if row in self._unread], dtype=np.int64)
+        texts = [self._unread.pop(row) for row in late.tolist()]
+        self._meter(sum(map(len, texts)))
+        return late, self.append(late, texts, outputs=outputs)
+
     @torch.inference_mode()
     def reference(self, ids: Int[np.ndarray, "m k"]) -> Float[Tensor, "m k out"]:
         """What the model itself says at every position of some sequences, to compare with."""
         return self._forward.whole(torch.from_numpy(ids).to(self.device))
+
+    def mark(self) -> Int[np.ndarray, " rows"]:
+        """Where the rows end, for `rewind`."""
+        return self._rows.length.copy()
+
+    def rewind(self, mark: Int[np.ndarray, " rows"]) -> None:
+        """Forget what was appended since `mark`; nothing was taken or dropped meanwhile."""
+        self._rows.length[:] = mark
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`, nothing if that was dropped."""
         with torch.inference_mode():
             self._rows.take(np.asarray(ancestors))
         self._prompt_of = self._prompt_of[ancestors]
+        if self._unread:
+            late = [(i, a) for i, a in enumerate(ancestors.tolist()) if a in self._unread]
+            self._unread = {i: list(self._unread[a]) for i, a in late}
         self._free_prompts()
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:

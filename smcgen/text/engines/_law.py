@@ -24,9 +24,14 @@ def draw_tokens(
     base: Sampling,
     proposal: Sampling | None,
     log_phi: Float[Tensor, "m vocab"] | None,
-    uniforms: Float64[Tensor, " m"],
+    uniforms: Float64[Tensor, " m"] | None,
+    given: Int64[Tensor, " m"] | None = None,
 ) -> Drawn:
-    """Draw from `q ∝ p phi` (or from the law `proposal`, restricted to p's tokens, times phi)."""
+    """Draw from `q ∝ p phi` (or from the law `proposal`, restricted to p's tokens, times phi).
+
+    Tokens that are `given` (not -1) are taken as they are; the laws say of them what they say of any.
+    Without uniforms all of them are given.
+    """
     log_p = warp(logits, base)
     log_q, dead = log_p, None
     if proposal is not None:
@@ -36,7 +41,12 @@ def draw_tokens(
     if log_q is not log_p:
         log_q, mass = normalise(log_q)
         dead = mass.isneginf()
-    tokens = draw(log_q, uniforms)
+    if uniforms is None:
+        assert given is not None
+        tokens = given
+    else:
+        drawn = draw(log_q, uniforms)
+        tokens = drawn if given is None else torch.where(given < 0, drawn, given)
     at = lambda law: law.gather(1, tokens[:, None])[:, 0].double()
     log_base = at(log_p)
     log_factor = torch.zeros_like(log_base) if log_phi is None else at(log_phi)
@@ -44,10 +54,3 @@ def draw_tokens(
     if dead is not None:
         tokens = tokens.masked_fill(dead, -1)
     return Drawn(tokens, log_base, log_factor, log_proposal)
-
-
-def log_probs(
-    logits: Float[Tensor, "m vocab"], base: Sampling, tokens: Int64[Tensor, " m"]
-) -> Float64[Tensor, " m"]:
-    """Log-probability in nats of given tokens under the law `base`."""
-    return warp(logits, base).gather(1, tokens[:, None])[:, 0].double()

@@ -6,12 +6,12 @@ it is drawn anew.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import EngineError, InvalidArgument
@@ -21,6 +21,7 @@ from smcgen.text.engines._writing import Writing
 from smcgen.text.engines.base import Extension
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
+from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
 from smcgen.text.texts import Finish
 
@@ -70,6 +71,7 @@ class RequestSession:
         limits: Int[np.ndarray, " m"],
         randomness: StepRandomness,
         last: bool = False,
+        given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`.
 
@@ -81,7 +83,11 @@ class RequestSession:
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, [self._max_length - len(self._ids[r]) for r in rows.tolist()])
         limits = np.asarray(limits, dtype=np.int64).reshape(len(rows))
-        writing = Writing(rows, step, limits, last, self._is_eos, self._tokenizer, self._n)
+        writing = Writing(
+            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, given=given
+        )
+        if given:
+            self._write(writing, np.flatnonzero(np.isin(rows, list(given))), given)
         bits = (randomness.uniforms(0)[rows] * 2.0**52).astype(np.uint64)
         stops = self._stop_ids(step)
         chunk = 0
@@ -96,6 +102,52 @@ class RequestSession:
             self._keep(writing, at, asked, stops or self._eos)
             chunk += 1
         return writing.extension()
+
+    def _write(
+        self,
+        writing: Writing,
+        at: Int[np.ndarray, " a"],
+        given: Mapping[int, Sequence[int]],
+    ) -> None:
+        """The step of rows whose tokens are given: they are scored where the others are drawn."""
+        rows = writing.rows[at].tolist()
+        starts = [len(self._ids[row]) for row in rows]
+        logs = self._scores(rows, [given[row] for row in rows], drawn=True)
+        for row in rows:
+            self._ids[row] = (*self._ids[row], *given[row])  # `_keep` cuts it
+        asked = [
+            (start, Completion(given[row], x.tolist(), "length"), np.stack([x, x]))
+            for row, start, x in zip(rows, starts, logs, strict=True)
+        ]
+        self._keep(writing, at, asked, self._eos)
+        writing.given(at[writing.active[at]])  # none of them goes on
+
+    def _scores(
+        self, rows: Sequence[int], tokens: Sequence[Sequence[int]], drawn: bool
+    ) -> list[Float64[np.ndarray, " k"]]:
+        """Log-probabilities of tokens behind each row's text, under the law that is drawn from or the base law.
+
+        Raises:
+            InvalidArgument: that is not the model's own law, the only one that texts are scored under.
+        """
+        if self._completer.sampling != Sampling() and (drawn or not self._rescore):
+            which = "proposal" if self._rescore else "sampling"
+            allowed = (
+                "Sampling() with a reference: this engine scores given texts under no other law"
+            )
+            raise InvalidArgument(which, self._completer.sampling, allowed)
+        texts = [(*self._ids[row], *map(int, ids)) for row, ids in zip(rows, tokens, strict=True)]
+        self._meter.add(tokens_prefilled=sum(map(len, texts)))
+        return self._completer.score(texts, [len(self._ids[row]) for row in rows])
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        """log p of tokens behind each row's text."""
+        return np.array([x.sum() for x in self._scores(rows.tolist(), tokens, drawn=False)])
 
     def _ask(
         self,

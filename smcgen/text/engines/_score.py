@@ -8,14 +8,10 @@ import torch
 from jaxtyping import Float64
 
 from smcgen.core.cost import Meter
-from smcgen.text._torch.draw import warp
+from smcgen.text._torch.given import log_given
 from smcgen.text._torch.population import Population
-from smcgen.text._torch.ragged import padded
 from smcgen.text.prompts import Prompt
 from smcgen.text.sampling import Sampling
-
-_LOGITS = 1 << 25  # numbers in the logits of one pass: 128 MiB
-_TOKENS = 4096  # tokens in one pass
 
 
 @torch.inference_mode()
@@ -31,27 +27,9 @@ def score(
     n = len(completions) // len(prompts)
     read = lambda count: meter.add(tokens_prefilled=count)
     population = Population(model, [p.ids[:-1] for p in prompts], n, read)
-    read(len({p.ids for p in prompts}))
-    # what each row reads (its prompt's last token first), and what it should have said
-    targets, lengths = padded(completions)
-    width = targets.shape[1]
-    first = np.repeat([p.ids[-1] for p in prompts], n)[:, None]
-    inputs = np.concatenate([first, targets[:, :-1]], axis=1) if width else targets
-    found = np.zeros(targets.shape)
-    start = 0
-    while start < width:
-        rows = np.flatnonzero(lengths > start)
-        population.drop(np.flatnonzero(population.alive & (lengths <= start)))
-        k = max(1, min(_LOGITS // (vocab_size * len(rows)), _TOKENS // len(rows), width - start))
-        counts = np.minimum(lengths[rows] - start, k)
-        where = np.arange(k) < counts[:, None]
-        logits = population.feed(rows, inputs[rows, start : start + k], counts, where)
-        spoken = torch.from_numpy(targets[rows, start : start + k][where]).to(logits.device)
-        logs = warp(logits, sampling).gather(1, spoken[:, None])[:, 0]
-        block = found[rows, start : start + k]
-        block[where] = logs.double().cpu().numpy()
-        found[rows, start : start + k] = block
-        meter.add(tokens_prefilled=int(counts.sum()))
-        start += k
+    read(len({p.ids for p in prompts}) + sum(map(len, completions)))
+    last = np.repeat([p.ids[-1] for p in prompts], n)
+    rows = np.arange(len(completions))
+    found = log_given(population, rows, last, completions, sampling, vocab_size, keep=False)
     population.close()
-    return [found[row, :length] for row, length in enumerate(lengths)]
+    return found

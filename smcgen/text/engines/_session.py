@@ -1,15 +1,16 @@
 """A population in progress on a transformers model: the loop over tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from smcgen.core.cost import Meter
+from smcgen.text._torch.given import log_given
 from smcgen.text._torch.population import Population
 from smcgen.text.engines._law import draw_tokens
 from smcgen.text.engines._writing import Writing
@@ -54,8 +55,6 @@ class TransformersSession:
         read(len({p.ids for p in prompts}))  # the last token of each prompt, read when it is fed
         self._pending = np.repeat([p.ids[-1] for p in prompts], n)
         self._room = np.repeat([max_length - len(p.ids) for p in prompts], n)
-        # tokens of resumed completions that the cache lacks; read when a row is first extended, if ever
-        self._unread: list[Sequence[int]] = [()] * len(self._pending)
         if completions is not None:
             self._resume(completions)
         device = self._population.device
@@ -65,20 +64,9 @@ class TransformersSession:
     def _resume(self, completions: Sequence[Sequence[int]]) -> None:
         for row, ids in enumerate(completions):
             if len(ids):
-                self._unread[row] = [int(self._pending[row]), *ids[:-1]]
+                self._population.put_off(row, [int(self._pending[row]), *ids[:-1]])
                 self._pending[row] = ids[-1]
                 self._room[row] -= len(ids)
-
-    def _catch_up(self, rows: Int[np.ndarray, " m"]) -> None:
-        """Read what these rows' resumed completions hold and the cache does not."""
-        late = [row for row in rows.tolist() if len(self._unread[row])]
-        if not late:
-            return
-        texts = [self._unread[row] for row in late]
-        self._population.append(np.array(late), texts, outputs=False)
-        for row in late:
-            self._unread[row] = ()
-        self._meter.add(tokens_prefilled=sum(map(len, texts)))
 
     def extend(
         self,
@@ -87,22 +75,23 @@ class TransformersSession:
         limits: Int[np.ndarray, " m"],
         randomness: StepRandomness,
         last: bool = False,
+        given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, self._room[rows])
         writing = Writing(
-            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self._factors
+            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self._factors, given
         )
         active = np.flatnonzero(writing.active)
-        self._catch_up(rows[active])
+        self._population.catch_up(rows[active], outputs=False)
         for position in count():
             if not len(active):
                 break
             these = rows[active]
             logits = self._population.feed(these, self._pending[these][:, None])
             uniforms = torch.from_numpy(randomness.uniforms(position)[these])
-            drawn = self._draw(logits, these, uniforms.to(logits.device))
+            drawn = self._draw(logits, these, uniforms, writing.given(active))
             self._pending[these] = np.maximum(drawn[0], 0)
             active = active[~writing.push(active, drawn)]
             if step.ess is not None:
@@ -118,14 +107,34 @@ class TransformersSession:
         logits: Float[Tensor, "m vocab"],
         rows: Int[np.ndarray, " m"],
         uniforms: Float64[Tensor, " m"],
+        given: Int[np.ndarray, " m"] | None,
     ) -> Float64[np.ndarray, "4 m"]:
         """Token, log p, log phi and log q of each row, in one transfer; token -1 where none is allowed."""
         log_phi = None
         for factor in self._factors:
             more = factor.log_phi(rows)
             log_phi = more if log_phi is None else log_phi + more
-        tokens, *logs = draw_tokens(logits, self._law.base, self._law.proposal, log_phi, uniforms)
+        there = logits.device
+        fixed = None if given is None else torch.from_numpy(given).to(there)
+        tokens, *logs = draw_tokens(
+            logits, self._law.base, self._law.proposal, log_phi, uniforms.to(there), fixed
+        )
         return torch.stack([tokens.double(), *logs]).cpu().numpy()
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        """log p + log phi of tokens behind each row's text, in one pass over all of them."""
+        self._population.catch_up(rows, outputs=False)
+        logs = log_given(
+            self._population, rows, self._pending[rows], tokens, self._law.base, self._vocab_size
+        )
+        self._meter.add(tokens_prefilled=sum(map(len, tokens)))
+        parts = [factor.log_continue(rows, tokens, cut) for factor in self._factors]
+        return sum(parts, np.array([x.sum() for x in logs]))
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`."""
@@ -133,7 +142,6 @@ class TransformersSession:
         for factor in self._factors:
             factor.take(ancestors)
         self._pending, self._room = self._pending[ancestors], self._room[ancestors]
-        self._unread = [self._unread[a] for a in ancestors.tolist()]
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         """Free what these rows hold."""

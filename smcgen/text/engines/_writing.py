@@ -1,19 +1,20 @@
 """A step while it is being written: what each row has, and which rows go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from smcgen.errors import SmcgenError
+from smcgen.errors import InvalidArgument, SmcgenError
 from smcgen.text.engines._stop import Stop
 from smcgen.text.engines.base import Extension
 from smcgen.text.steps import Step
 from smcgen.text.texts import Finish
 
 _FIRST_WIDTH = 16  # columns of tokens that are there at first; they double
+_OVER = -2  # in the table of given tokens: no more are given
 
 
 class Writing:
@@ -26,6 +27,7 @@ class Writing:
         tokenizer: reads tokens for the step's own conditions.
         n: particles per problem.
         factors: open token factors, told of every token.
+        given: the tokens of rows that do not draw theirs; their step must end with the last of them.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Writing:
         tokenizer: Any,
         n: int,
         factors: Sequence[Any] = (),
+        given: Mapping[int, Sequence[int]] | None = None,
     ):
         m = len(rows)
         self.rows, self.limits, self.last = rows, limits, last
@@ -51,6 +54,16 @@ class Writing:
             self._stop = Stop(replace(step, tokens=None), tokenizer, len(is_eos), m)
         self.finish[limits <= 0] = Finish.LENGTH
         self.active: Bool[np.ndarray, " m"] = limits > 0
+        self._given = _table(rows, given, len(is_eos)) if given else None
+
+    def given(self, at: Int[np.ndarray, " a"]) -> Int[np.ndarray, " a"] | None:
+        """The next token of rows `at`, -1 where it is drawn; None if all are."""
+        if self._given is None:
+            return None
+        tokens = self._given[at, np.minimum(self.lengths[at], self._given.shape[1] - 1)]
+        if (tokens == _OVER).any():
+            raise _unlike(self.tokens(int(at[tokens == _OVER][0])), "ends no step here")
+        return tokens
 
     def push(
         self, at: Int[np.ndarray, " a"], drawn: Float64[np.ndarray, "4 a"]
@@ -122,6 +135,11 @@ class Writing:
 
     def extension(self) -> Extension:
         """The step, now that it has ended for all rows."""
+        if self._given is not None:
+            wanted = (self._given >= 0).sum(1)
+            short = (self.lengths < wanted) & (self.finish != Finish.DEAD)
+            if short.any():
+                raise _unlike(self.tokens(int(np.flatnonzero(short)[0])), "ends a step already")
         cut = np.flatnonzero(self.finish == Finish.LENGTH)
         for factor in self._factors:
             if len(cut):
@@ -129,3 +147,23 @@ class Writing:
         width = int(self.lengths.max(initial=0))
         base, factor, proposal = self._logs
         return Extension(self._tokens[:, :width], self.lengths, base, factor, proposal, self.finish)
+
+
+def _table(
+    rows: np.ndarray, given: Mapping[int, Sequence[int]], vocab: int
+) -> Int[np.ndarray, "m k"]:
+    """Given tokens by row: -1 where they are drawn, `_OVER` behind the last."""
+    table = np.full((len(rows), max(map(len, given.values())) + 1), -1, dtype=np.int64)
+    for at, row in enumerate(rows.tolist()):
+        if row in given:
+            table[at] = _OVER
+            table[at, : len(given[row])] = given[row]
+    wrong = [i for tokens in given.values() for i in tokens if not 0 <= i < vocab]
+    if wrong:
+        raise InvalidArgument("reference", wrong[0], f"token ids in [0, {vocab})")
+    return table
+
+
+def _unlike(tokens: list[int], what: str) -> InvalidArgument:
+    got = f"a step that begins with the tokens {tokens[:20]}, which {what}"
+    return InvalidArgument("reference", got, "a text of this model, in its steps")

@@ -12,11 +12,11 @@ and the importance weight of a token is `p(v) phi(v) / q(v)`, which for the defa
 allowed mass, whatever token was drawn. `Extension` reports all three, summed over a step's tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int, Int8
+from jaxtyping import Bool, Float64, Int, Int8
 
 from smcgen.core.cost import Meter
 from smcgen.text.prompts import Prompt
@@ -64,12 +64,29 @@ class Session(Protocol):
         limits: Int[np.ndarray, " m"],
         randomness: StepRandomness,
         last: bool = False,
+        given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         """Write one step for `rows`.
 
         A text ends (`Finish.EOS`) with the model's end-of-text token, or (`Finish.LENGTH`) when it
         has `limits` more tokens, or at the end of this step if `last`. A row's draws come from
-        `randomness.uniforms(j)[row]` for the step's j-th token.
+        `randomness.uniforms(j)[row]` for the step's j-th token. Rows in `given` write these tokens,
+        which are weighed as if they had been drawn.
+
+        Raises:
+            InvalidArgument: given tokens are not one step of this row.
+        """
+        ...
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        """log p + log phi, in nats, of `tokens` behind each row's text; the rows stay as they are.
+
+        `cut` says which texts are then cut off (`Finish.LENGTH`), as token factors may ask.
         """
         ...
 

@@ -121,7 +121,8 @@ class VLLM:
         n = len(completions) // len(prompts)
         each = [p for p in prompts for _ in range(n)]
         check_prompts(each, completions, self.max_length, self.vocab_size)
-        return score(self._core, each, completions, sampling, self.max_length, meter or Meter())
+        heads = [p.ids for p in each]
+        return score(self._core, heads, completions, sampling, self.max_length, meter or Meter())
 
     def close(self) -> None:
         """Shut the engine down and free its memory; an LLM that somebody else has made stays as it is."""

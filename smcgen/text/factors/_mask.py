@@ -5,17 +5,18 @@ with equal histories share one automaton state, so `take` moves integers, a stat
 when two rows that share it part, and a mask is computed once per distinct state.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from smcgen.errors import InvalidArgument
 from smcgen.text.factors.base import Setting, TokenFactor
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
 Incomplete = Literal["zero", "allow"]
 _DEAD = 0  # the state of a row whose text the constraint has already refused
@@ -30,6 +31,10 @@ class Automaton(Protocol):
 
     def advance(self, state: Any, token: int, reuse: bool) -> Any | None:
         """State after one more token; `reuse` says that `state` is needed no more."""
+        ...
+
+    def follow(self, state: Any, tokens: Sequence[int]) -> Any | None:
+        """State after several tokens, None if one of them is not allowed; `state` stays as it is."""
         ...
 
     def allowed(self, states: list[Any]) -> "Bool[torch.Tensor, 'states vocab']":
@@ -114,6 +119,24 @@ class MaskSession:
             for i in np.unique(states).tolist()
         }
         return np.asarray([0.0 if complete[i] else -np.inf for i in states.tolist()])
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        states = self._row[rows].tolist()
+        asked = [(s, *ids, c) for s, ids, c in zip(states, tokens, cut.tolist(), strict=True)]
+        known = {one: self._allows(self._states[one[0]], one[1:-1], one[-1]) for one in set(asked)}
+        return np.array([0.0 if known[one] else -np.inf for one in asked])
+
+    def _allows(self, state: Any, tokens: Sequence[int], cut: bool) -> bool:
+        """Whether these tokens may follow, and the text may be cut off behind them if it is."""
+        state = None if state is None else self._automaton.follow(state, tokens)
+        if state is None or not cut or self._incomplete == "allow":
+            return state is not None
+        return self._automaton.complete(state)
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._row = self._row[ancestors]

@@ -3,7 +3,7 @@
 Compiled once per (tokenizer, vocabulary size, end-of-text tokens, constraint).
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -81,6 +81,13 @@ class GrammarAutomaton:
             return None
         state = state if reuse else state.fork()
         return state if state.accept_token(token) else None
+
+    def follow(self, state: Any, tokens: Sequence[int]) -> Any | None:
+        state = state.fork()
+        for token in tokens:
+            if self.advance(state, token, reuse=True) is None:
+                return None
+        return state
 
     def allowed(self, states: list[Any]) -> "Bool[torch.Tensor, 'states vocab']":
         import torch

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.text.potentials.base import Potential
@@ -57,6 +57,15 @@ class FactorSession(Protocol):
 
     def log_cut(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """Log factor of a text that is cut off here (-inf where only complete texts count)."""
+        ...
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        """log phi of `tokens` behind each row's text, `log_cut` included where `cut`; nothing changes."""
         ...
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:

@@ -11,13 +11,13 @@ model finds unlikely, however senseless: keep the base model's law to plausible 
 `Sampling(top_p=...)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from smcgen.errors import InvalidArgument, MissingExtra
 from smcgen.text.factors.base import Setting, TokenFactor
@@ -117,7 +117,8 @@ class _ExpertSession:
         )
         own = [[ids[-1]] for ids in prompts for _ in range(setting.n)]
         more = setting.completions if setting.completions is not None else [()] * len(own)
-        self._unread = [[*last, *ids] for last, ids in zip(own, more, strict=True)]
+        for row, (last, ids) in enumerate(zip(own, more, strict=True)):
+            self._population.put_off(row, [*last, *ids])
         self._logits: torch.Tensor | None = None
 
     def log_phi(self, rows: Int[np.ndarray, " m"]) -> "Float[torch.Tensor, 'm vocab']":
@@ -126,10 +127,7 @@ class _ExpertSession:
         from smcgen.text._torch.draw import warp
 
         with torch.inference_mode():
-            self._catch_up(rows)
-            assert self._logits is not None
-            at = torch.as_tensor(rows, device=self._logits.device)
-            law = warp(self._logits[at], self._part.sampling)
+            law = warp(self._next(rows), self._part.sampling)
             out = torch.full((len(rows), self._vocab_size), -torch.inf, device=self._device)
             width = min(self._usable, law.shape[1])
             if self._part.strength == 0:  # 0 * -inf has no value
@@ -138,16 +136,53 @@ class _ExpertSession:
                 out[:, :width] = (self._part.strength * law[:, :width]).to(self._device)
             return out
 
+    def _next(self, rows: Int[np.ndarray, " m"]) -> "Float[torch.Tensor, 'm out']":
+        """The expert's logits of each row's next token."""
+        late, logits = self._population.catch_up(rows)
+        if self._logits is None:
+            self._logits = logits.new_zeros((len(self._population.lengths), logits.shape[1]))
+        if len(late):
+            self._logits[late] = logits
+        return self._logits[rows]
+
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            self._unread[row].append(token)
+            self._population.put_off(row, [token])
 
     def log_cut(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         return np.zeros(len(rows))
 
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        import torch
+
+        from smcgen.text._torch.draw import warp
+        from smcgen.text._torch.given import log_given
+
+        sampling, strength = self._part.sampling, self._part.strength
+        with torch.inference_mode():
+            law = warp(self._next(rows), sampling)
+        width = min(self._usable, law.shape[1])
+        known = np.flatnonzero([max(ids) < width for ids in tokens])
+        total = np.full(len(rows), -np.inf)
+        if strength == 0:
+            total[known] = 0
+        elif len(known):
+            first, rest = [tokens[i][0] for i in known], [tokens[i][1:] for i in known]
+            total[known] = strength * law[known, first].double().cpu().numpy()
+            logs = log_given(
+                self._population, rows[known], np.array(first), rest, sampling, law.shape[1]
+            )
+            self._meter.add(reward_tokens=sum(map(len, rest)))
+            total[known] += [strength * x.sum() for x in logs]
+        return total
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._population.take(ancestors)
-        self._unread = [list(self._unread[a]) for a in ancestors.tolist()]
         if self._logits is not None:
             self._logits = self._logits[ancestors]
 
@@ -157,20 +192,6 @@ class _ExpertSession:
     def close(self) -> None:
         self._population.close()
         self._logits = None
-
-    def _catch_up(self, rows: Int[np.ndarray, " m"]) -> None:
-        """Read what was pushed to these rows and not read yet."""
-        late = [row for row in rows.tolist() if self._unread[row]]
-        if not late:
-            return
-        texts = [self._unread[row] for row in late]
-        logits = self._population.append(np.array(late), texts)
-        if self._logits is None:
-            self._logits = logits.new_zeros((len(self._unread), logits.shape[1]))
-        self._logits[late] = logits
-        self._meter.add(reward_tokens=sum(map(len, texts)))
-        for row in late:
-            self._unread[row] = []
 
 
 def _check_vocabulary(part: Expert, tokenizer: Any) -> None:

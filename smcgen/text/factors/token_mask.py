@@ -58,6 +58,12 @@ class _FunctionAutomaton:
     def advance(self, state: Any, token: int, reuse: bool) -> Any:
         return state[0], (*state[1], token)
 
+    def follow(self, state: Any, tokens: Sequence[int]) -> Any:
+        problem, before = state
+        each = [(problem, (*before, *tokens[:j])) for j in range(len(tokens))]
+        may = self._call(each)[range(len(tokens)), tokens] if each else np.ones(0, bool)
+        return (problem, (*before, *tokens)) if may.all() else None
+
     def allowed(self, states: list[Any]) -> "Bool[torch.Tensor, 'states vocab']":
         import torch
 

@@ -70,6 +70,14 @@ class TwistSession(Protocol):
         """
         ...
 
+    def mark(self) -> Any:
+        """The state now, for `rewind`."""
+        ...
+
+    def rewind(self, mark: Any) -> None:
+        """Forget all that was asked since `mark`; nothing was taken or dropped meanwhile."""
+        ...
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`."""
         ...
@@ -96,7 +104,13 @@ class TwistSession(Protocol):
 
 
 class Twist(Potential):
-    """A potential given by log-twists of whole prefixes."""
+    """A potential given by log-twists of whole prefixes.
+
+    Attributes:
+        every_step: whether log psi_T can depend on what was asked at the steps before.
+    """
+
+    every_step: bool = True
 
     def twists(self) -> "tuple[Twist, ...]":
         return (self,)

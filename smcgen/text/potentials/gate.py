@@ -64,6 +64,11 @@ class GatedTwist(Twist):
     twist: Twist
     condition: Condition
 
+    @property
+    def every_step(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the twist."""
+        return self.twist.every_step
+
     def power(self, strength: float) -> Potential:
         from smcgen.text.potentials.algebra import gated
 
@@ -94,6 +99,13 @@ class _PromptGate:
             their = texts.of_problems(self.concerned.problems)
             values[self.concerned.on[rows]] = self.inner.log_psi(their, own)
         return values
+
+    def mark(self) -> Any:
+        return self.inner.mark() if self.inner else None
+
+    def rewind(self, mark: Any) -> None:
+        if self.inner:
+            self.inner.rewind(mark)
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         if self.inner:
@@ -142,6 +154,16 @@ class _TextGate:
                 self.inner.drop(np.setdiff1d(np.flatnonzero(texts.ended), rows))
             values[on] = self.inner.log_psi(texts, rows[on])
         return values
+
+    def mark(self) -> Any:
+        return self.inner and self.inner.mark()
+
+    def rewind(self, mark: Any) -> None:
+        if self.inner and mark is None:  # no text had met the condition
+            self.inner.close()
+            self.inner = None
+        elif self.inner:
+            self.inner.rewind(mark)
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         if self.inner:
@@ -217,6 +239,18 @@ class _FactorGate:
         values, own = np.zeros(len(rows)), self.concerned.number(rows)
         if self.inner and len(own):
             values[self.concerned.on[rows]] = self.inner.log_cut(own)
+        return values
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        values, on = np.zeros(len(rows)), self.concerned.on[rows]
+        if self.inner and on.any():
+            own = [tokens[i] for i in np.flatnonzero(on)]
+            values[on] = self.inner.log_continue(self.concerned.number(rows), own, cut[on])
         return values
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:

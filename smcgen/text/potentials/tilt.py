@@ -69,6 +69,11 @@ class Tilt(Twist):
             raise InvalidArgument("outcome", "sum", "another: a sum of probabilities is not one")
 
     @property
+    def every_step(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The last score says it all, unless the outcome is made of all of them."""
+        return self.outcome != "value" or self.absorbing
+
+    @property
     def _scale(self) -> Scale:
         return self.scale or ("log" if self.reward.probability else "identity")
 
@@ -149,6 +154,13 @@ class TiltSession:
             self._history = np.concatenate([self._history, pad], 1)
         self._history[rows, column] = scores
 
+    def mark(self) -> Any:
+        return self.dump(), self._reward.mark()
+
+    def rewind(self, mark: Any) -> None:
+        self.load(mark[0])
+        self._reward.rewind(mark[1])
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._history, self._log_psi = self._history[ancestors], self._log_psi[ancestors]
         self._broken = self._broken[ancestors]
@@ -165,7 +177,8 @@ class TiltSession:
         )
 
     def dump(self) -> Mapping[str, np.ndarray]:
-        return {"history": self._history, "log_psi": self._log_psi, "broken": self._broken}
+        arrays = {"history": self._history, "log_psi": self._log_psi, "broken": self._broken}
+        return {name: array.copy() for name, array in arrays.items()}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._history, self._log_psi = np.array(arrays["history"]), np.array(arrays["log_psi"])

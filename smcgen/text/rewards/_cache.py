@@ -6,9 +6,10 @@ finds them, whichever rows they are in.
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 
 class ScoreCache:
@@ -40,3 +41,26 @@ class ScoreCache:
         while len(self._scores) > self._size:
             self._scores.popitem(last=False)
         return out
+
+
+class ByContent:
+    """What is left of a `RewardSession` when content is all that matters: rows may move as they like."""
+
+    def __init__(self, size: int):
+        self._cache = ScoreCache(size)
+
+    def mark(self) -> Any:
+        """Nothing depends on what was asked before."""
+
+    def rewind(self, mark: Any) -> None:
+        """Nothing changed."""
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        """Nothing is held for a row."""
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Nothing is held for a row."""
+
+    def close(self) -> None:
+        """Forget the scores."""
+        self._cache = ScoreCache(0)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards._cache import ScoreCache
+from smcgen.text.rewards._cache import ByContent
 from smcgen.text.texts import Texts
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _label_index(config: Any, label: str | int | None) -> int:
     raise InvalidArgument("label", label, allowed)
 
 
-class ClassifierSession:
-    """Scores by content. Content is all that matters, so rows may move as they like.
+class ClassifierSession(ByContent):
+    """Scores by content.
 
     Args:
         part: what is read of a text, and of the head.
@@ -84,7 +84,7 @@ class ClassifierSession:
 
     def __init__(self, part: Reading, config: Any, meter: Meter):
         self._part, self._config, self._meter = part, config, meter
-        self._cache = ScoreCache(part.cache)
+        super().__init__(part.cache)
         tokenizer = part.tokenizer
         special = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
         self._empty = next(i for i in special if i is not None)
@@ -95,15 +95,6 @@ class ClassifierSession:
         items = [(texts.prompt(row), texts.text(row)) for row in rows.tolist()]
         keys = [(self._prompt_key(prompt), text) for prompt, text in items]
         return self._cache.scores(keys, lambda new: self._fresh([items[k] for k in new]))
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        pass
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        pass
-
-    def close(self) -> None:
-        self._cache = ScoreCache(0)
 
     def _prompt_key(self, prompt: Prompt) -> str:
         reads = self._part.reads

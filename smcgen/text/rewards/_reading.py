@@ -58,6 +58,14 @@ class StepReader:
                 self._written[row] += 1
         return ids
 
+    def mark(self) -> Any:
+        """The state now, for `rewind`."""
+        return self._read.copy(), self._written.copy(), [words.fork() for words in self._words]
+
+    def rewind(self, mark: Any) -> None:
+        """Forget what was read since `mark`."""
+        self._read, self._written, self._words = mark
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`."""
         self._read, self._written = self._read[ancestors], self._written[ancestors]

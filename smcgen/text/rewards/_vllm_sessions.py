@@ -50,6 +50,13 @@ class ProcessSession:
         self._meter.add(reward_calls=len(ids), reward_tokens=tokens)
         return probabilities(torch.stack(heads), None)
 
+    def mark(self) -> Any:
+        return list(self._ids), self._reader.mark(), self._score.copy()
+
+    def rewind(self, mark: Any) -> None:
+        self._ids, reader, self._score = mark
+        self._reader.rewind(reader)
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._reader.take(ancestors)
         self._ids = [self._ids[a] for a in ancestors.tolist()]

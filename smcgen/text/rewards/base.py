@@ -28,6 +28,14 @@ class RewardSession(Protocol):
         """Score of these rows' texts as they stand (a step, or the text, has just ended)."""
         ...
 
+    def mark(self) -> Any:
+        """The state now, for `rewind`."""
+        ...
+
+    def rewind(self, mark: Any) -> None:
+        """Forget all that was scored since `mark`; nothing was taken or dropped meanwhile."""
+        ...
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         """Row i becomes a copy of row `ancestors[i]`."""
         ...

@@ -16,7 +16,7 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.potentials.probability import check_probabilities
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards._cache import ScoreCache
+from smcgen.text.rewards._cache import ByContent
 from smcgen.text.rewards.base import Reward
 from smcgen.text.texts import Row, Texts
 
@@ -68,12 +68,12 @@ class FunctionReward(Reward):
         return _FunctionSession(self, meter)
 
 
-class _FunctionSession:
-    """The function with its cache. Content is all that matters, so rows may move as they like."""
+class _FunctionSession(ByContent):
+    """The function with its cache."""
 
     def __init__(self, part: FunctionReward, meter: Meter):
         self._part, self._meter = part, meter
-        self._cache = ScoreCache(part.cache)
+        super().__init__(part.cache)
         self._name = getattr(part.fn, "__qualname__", type(part.fn).__name__)
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
@@ -85,15 +85,6 @@ class _FunctionSession:
             return self._call([items[k] for k in positions], texts, rows[positions])
 
         return self._cache.scores([key for _, _, key in items], fresh)
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        pass
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        pass
-
-    def close(self) -> None:
-        self._cache = ScoreCache(0)
 
     def _item(self, texts: Texts, row: Row) -> tuple[Any, Any, Hashable]:
         """(prompt, completion, key); without prompts, the function knows completions alone."""

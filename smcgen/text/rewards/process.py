@@ -123,6 +123,14 @@ class _ProcessSession:
             self._feed(np.asarray(batch), [new[row] for row in batch])
         return self._score[rows]
 
+    def mark(self) -> Any:
+        return self._population.mark(), self._reader.mark(), self._score.copy()
+
+    def rewind(self, mark: Any) -> None:
+        length, reader, self._score = mark
+        self._population.rewind(length)
+        self._reader.rewind(reader)
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._population.take(ancestors)
         self._reader.take(ancestors)

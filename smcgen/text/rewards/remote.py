@@ -17,7 +17,7 @@ from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text._http import Client
 from smcgen.text._served import served
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards._cache import ScoreCache
+from smcgen.text.rewards._cache import ByContent
 from smcgen.text.rewards._encode import StepEncoder
 from smcgen.text.rewards._pooling import CLASSIFY, ENDPOINTS, Read, Sent, score_all
 from smcgen.text.rewards.base import Reward
@@ -125,12 +125,12 @@ class RemoteReward(Reward):
         return _RemoteSession(self, tokenizer, meter)
 
 
-class _RemoteSession:
-    """What a text is sent as, and the scores so far. Content is all that matters, so rows may move as they like."""
+class _RemoteSession(ByContent):
+    """What a text is sent as, and the scores so far."""
 
     def __init__(self, part: RemoteReward, tokenizer: Any, meter: Meter):
         self._part, self._meter = part, meter
-        self._cache = ScoreCache(part.cache)
+        super().__init__(part.cache)
         own = tokenizer if part.tokenizer is None else part.tokenizer
         self._own, self._encoder = own, None
         if isinstance(part.format, StepFormat):
@@ -145,15 +145,6 @@ class _RemoteSession:
         return self._cache.scores(
             [_key(s) for s in sent], lambda new: self._fresh([sent[k] for k in new])
         )
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        pass
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        pass
-
-    def close(self) -> None:
-        self._cache = ScoreCache(0)
 
     def _sent(self, texts: Texts, row: Row) -> Sent:
         """A row's text as the server reads it: text, a pair of texts, or token ids."""

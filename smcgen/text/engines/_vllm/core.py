@@ -281,14 +281,11 @@ class Core:
         number = writer.requests[row]
         if number is None:
             number = writer.requests[row] = self.number(writer, row)
-        if writer.scores is None:
-            extra: dict[str, Any] = {HANDLE: number}
-            if writer.parents[row] in self._there:
-                extra[FORK] = name_of(writer.parents[row])
-            self._port.add(name_of(number), writer.text(row), extra)
-        else:
-            extra = {SCORE: writer.scores(row) - 1}
-            self._port.add(name_of(number), writer.text(row), extra, score=True)
+        scores = writer.scores is not None
+        extra: dict[str, Any] = {SCORE: writer.scores(row) - 1} if scores else {HANDLE: number}
+        if writer.parents[row] in self._there:
+            extra[FORK] = name_of(writer.parents[row])
+        self._port.add(name_of(number), writer.text(row), extra, scores)
         self._there.add(number)
         writer.parents[row] = None
 

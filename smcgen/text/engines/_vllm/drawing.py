@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from smcgen.text.engines._law import draw_tokens, log_probs
+from smcgen.text.engines._law import draw_tokens
 
 
 class Drawing:
@@ -40,14 +40,14 @@ class Drawing:
         for writer, (at, own) in asked.items():
             rows = np.array(own)
             try:
-                given = writer.given(rows)
-                values = writer.uniforms(rows) if given is None else given
+                given, uniforms = writer.given(rows), writer.uniforms(rows)
                 phi = [factor.log_phi(rows) for factor in writer.factors]
             except Exception as error:  # it must not take the engine with it
                 self.broken[writer] = error
                 continue
-            law = (writer.law.base, writer.law.proposal, bool(phi), given is None)
-            together[law].append((writer, at, rows, values, phi))
+            drawn = uniforms is not None, given is not None
+            law = (writer.law.base, writer.law.proposal, bool(phi), *drawn)
+            together[law].append((writer, at, rows, phi, uniforms, given))
         found = [f for law, parts in together.items() for f in self._each(logits, law, parts)]
         if not found:
             nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
@@ -65,22 +65,23 @@ class Drawing:
         return [f for part in parts for f in self._each(logits, law, [part])]
 
     def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
-        base, proposal, has_factors, drawn = law
+        base, proposal, has_factors, *_ = law
         at = [place for part in parts for place in part[1]]
         places = torch.tensor(at, device=logits.device)
         x = logits if at == list(range(len(logits))) else logits[places]
-        numbers = torch.from_numpy(np.concatenate([part[3] for part in parts])).to(logits.device)
-        if drawn:
-            log_phi = None
-            if has_factors:
-                log_phi = torch.cat([reduce(torch.add, phi) for *_, phi in parts])
-            tokens, *logs = draw_tokens(x, base, proposal, log_phi, numbers)
-        else:
-            tokens, log_base = numbers, log_probs(x, base, numbers)
-            logs = [log_base, torch.zeros_like(log_base), log_base]
+        log_phi = None
+        if has_factors:
+            log_phi = torch.cat([reduce(torch.add, phi) for *_, phi, _, _ in parts])
+        uniforms, given = (_joined([part[k] for part in parts], logits.device) for k in (4, 5))
+        tokens, *logs = draw_tokens(x, base, proposal, log_phi, uniforms, given)
         told = torch.stack([tokens.double(), *logs]).cpu().numpy()
         start = 0
         for writer, _, rows, *_ in parts:
             writer.put(rows, told[:, start : start + len(rows)])
             start += len(rows)
         return places, tokens.clamp_min(0)
+
+
+def _joined(values: list[Any], device: Any) -> Any:
+    """Numbers of several populations on the device; None if they have none."""
+    return None if values[0] is None else torch.from_numpy(np.concatenate(values)).to(device)

@@ -165,7 +165,9 @@ class ParticleScheduler(Scheduler):
         source = _extra(request, FORK)
         parent = self.requests.get(source) if self.forks else None
         # all that two texts have in common is what the child began with
-        known = min(parent.num_computed_tokens, request.num_prompt_tokens - 1) if parent else 0
+        limit = _extra(request, SCORE)
+        own = request.num_prompt_tokens - 1 if limit is None else limit
+        known = min(parent.num_computed_tokens, own) if parent else 0
         if known <= 0:
             self.missed += source is not None
             return None

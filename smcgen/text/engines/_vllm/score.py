@@ -8,7 +8,6 @@ from jaxtyping import Float64, Int
 from smcgen.core.cost import Meter
 from smcgen.text.engines._vllm.core import Core
 from smcgen.text.engines.base import Law
-from smcgen.text.prompts import Prompt
 from smcgen.text.sampling import Sampling
 
 
@@ -21,17 +20,18 @@ class _Given:
     def __init__(
         self,
         core: Core,
-        prompts: Sequence[Prompt],
+        heads: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         law: Law,
         meter: Meter,
+        parents: Sequence[int | None],
     ):
         self.law, self._core, self._meter = law, core, meter
-        self._heads, self._ids = [p.ids for p in prompts], completions
+        self._heads, self._ids = heads, completions
         self.logs = [np.zeros(len(ids)) for ids in completions]
         self._read = np.zeros(len(completions), dtype=np.int64)  # tokens of a row that are scored
         self.requests: list[int | None] = [None] * len(completions)
-        self.parents: list[int | None] = [None] * len(completions)
+        self.parents: list[int | None] = list(parents)
 
     @property
     def active(self) -> Sequence[int]:
@@ -44,8 +44,8 @@ class _Given:
     def text(self, row: int) -> list[int]:
         return [*self._heads[row], *self._ids[row][: self._read[row]]]
 
-    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        raise NotImplementedError  # nothing is drawn
+    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"] | None:
+        return None  # nothing is drawn
 
     def given(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"] | None:
         return None
@@ -120,14 +120,20 @@ class Steps(_Given):
 
 def score(
     core: Core,
-    prompts: Sequence[Prompt],
+    heads: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     sampling: Sampling,
     max_length: int,
     meter: Meter,
+    parents: Sequence[int | None] | None = None,
 ) -> list[Float64[np.ndarray, " tokens"]]:
-    """Log-probability of each token of each completion, which has a prompt of its own."""
-    longest = max(len(p.ids) + len(ids) for p, ids in zip(prompts, completions, strict=True))
+    """Log-probability of each token of each completion, which follows a text of its own.
+
+    Requests that are paused behind these texts, the `parents`, spare reading them: a pass computes the last token of
+    a text and its completion.
+    """
+    longest = max(len(head) + len(ids) for head, ids in zip(heads, completions, strict=True))
     # vLLM scores prompts under the model's own law, and wants room for a token more
     kind = Passes if sampling == Sampling() and longest < max_length else Steps
-    return kind(core, prompts, completions, Law(sampling), meter).run()
+    known = [None] * len(heads) if parents is None else parents
+    return kind(core, heads, completions, Law(sampling), meter, known).run()

@@ -1,13 +1,14 @@
 """A population in progress on vLLM."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.text.engines._vllm.core import Core
+from smcgen.text.engines._vllm.score import score
 from smcgen.text.engines._writing import Writing
 from smcgen.text.engines.base import Extension, Law
 from smcgen.text.factors.base import Setting
@@ -34,7 +35,7 @@ class VLLMSession:
         completions: Sequence[Sequence[int]] | None,
     ):
         self._core, self._tokenizer, self._is_eos, self._n = core, tokenizer, is_eos, n
-        self.law, self._meter = law, meter
+        self.law, self._meter, self._max_length = law, meter, max_length
         written = completions if completions is not None else [()] * (len(prompts) * n)
         heads = [p.ids for p in prompts for _ in range(n)]
         self._texts = [[*head, *ids] for head, ids in zip(heads, written, strict=True)]
@@ -61,12 +62,13 @@ class VLLMSession:
         limits: Int[np.ndarray, " m"],
         randomness: StepRandomness,
         last: bool = False,
+        given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, self._room[rows])
         writing = Writing(
-            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self.factors
+            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self.factors, given
         )
         self._writing, self._randomness = writing, randomness
         self._lockstep = step.ess is not None
@@ -84,6 +86,20 @@ class VLLMSession:
         self._room[rows] -= writing.lengths
         self._meter.add(tokens_generated=int(writing.lengths.sum()))
         return writing.extension()
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        """log p + log phi of tokens behind each row's text, by a copy of its request."""
+        heads = [self._texts[row] for row in rows.tolist()]
+        held = [self.requests[row] for row in rows.tolist()]
+        law = (self.law.base, self._max_length, self._meter)
+        logs = score(self._core, heads, tokens, *law, held)
+        parts = [factor.log_continue(rows, tokens, cut) for factor in self.factors]
+        return sum(parts, np.array([x.sum() for x in logs]))
 
     def _join(self, rows: Int[np.ndarray, " m"]) -> None:
         """Rows that begin with equal texts read them once: the first reads, the others copy it."""
@@ -182,8 +198,10 @@ class VLLMSession:
             found[places == place] = self._randomness.uniforms(place)[rows[places == place]]
         return found
 
-    def given(self, rows: Int[np.ndarray, " m"]) -> None:
-        """Every token is drawn."""
+    def given(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"] | None:
+        """The next token of each row, -1 where it is drawn."""
+        assert self._writing is not None
+        return self._writing.given(self._at[rows])
 
     def put(self, rows: Int[np.ndarray, " m"], drawn: Float64[np.ndarray, "4 m"]) -> None:
         """Keep what was drawn until it counts."""

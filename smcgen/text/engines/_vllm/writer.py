@@ -49,12 +49,12 @@ class Writer(Protocol):
         """Token ids of a row's prompt and all it has written."""
         ...
 
-    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        """For the next token of each row."""
+    def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"] | None:
+        """For the next token of each row; None if all are given."""
         ...
 
     def given(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"] | None:
-        """The next token of each row if it is not drawn but given."""
+        """The next token of each row, -1 where it is drawn; None if all are."""
         ...
 
     def put(self, rows: Int[np.ndarray, " m"], drawn: Float64[np.ndarray, "4 m"]) -> None:
