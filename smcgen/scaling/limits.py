@@ -4,12 +4,12 @@ Each prompt's running rows share what is left of its tokens: a step gives row i 
 that their sum cannot exceed the limit. A prompt whose limit is hit writes nothing more, and its texts are cut off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
@@ -73,6 +73,7 @@ class _LimitedSession:
         limits: Int[np.ndarray, " m"],
         randomness: StepRandomness,
         last: bool = False,
+        given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         owners = self.problems[rows // self.n]
         if self.ledger.late:
@@ -80,11 +81,19 @@ class _LimitedSession:
         running = np.bincount(owners, minlength=len(self.ledger.tokens))
         share = self.ledger.tokens_left() // np.maximum(running, 1)
         allowed = np.minimum(limits, share[owners])
-        new = self.session.extend(rows, step, allowed, randomness, last)
+        new = self.session.extend(rows, step, allowed, randomness, last, given)
         np.add.at(self.ledger.tokens, owners, new.lengths)
         cut = (new.finish == Finish.LENGTH) & (allowed < limits) & (new.lengths >= allowed)
         self.ledger.exhaust(owners[cut])
         return new
+
+    def log_continue(
+        self,
+        rows: Int[np.ndarray, " m"],
+        tokens: Sequence[Sequence[int]],
+        cut: Bool[np.ndarray, " m"],
+    ) -> Float64[np.ndarray, " m"]:
+        return self.session.log_continue(rows, tokens, cut)
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self.session.take(ancestors)
@@ -134,6 +143,13 @@ class _LimitedRewardSession:
             np.add.at(self.ledger.calls, owners[asked], 1)
             self.scores[rows[asked]] = self.session.score(texts, rows[asked])
         return self.scores[rows]
+
+    def mark(self) -> Any:
+        return self.session.mark(), self.scores.copy()
+
+    def rewind(self, mark: Any) -> None:
+        self.session.rewind(mark[0])
+        self.scores = mark[1]
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self.session.take(ancestors)
