@@ -1,0 +1,93 @@
+"""A reward with a time limit: one that hangs fails instead, and its problem with it, not the whole evaluation."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.core.cost import Meter
+from smcgen.errors import InvalidArgument, RewardError
+from smcgen.text.potentials.algebra import as_potential
+from smcgen.text.prompts import Prompt
+from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.texts import Texts
+
+
+@dataclass(frozen=True)
+class Timed(Reward):
+    """A reward of which every call must end within `seconds`.
+
+    The call is made in a thread. One that does not return cannot be stopped: it is left behind, with its session.
+
+    Raises:
+        InvalidArgument: it is no single reward, or the limit is not positive.
+        RewardError: in a run, if the time is over.
+    """
+
+    reward: Any
+    seconds: float
+    probability: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        reward = as_potential(self.reward)
+        if not isinstance(reward, Reward):
+            raise InvalidArgument("reward", self.reward, "a single reward, not a product or a tilt")
+        if not self.seconds > 0:
+            raise InvalidArgument("reward_timeout", self.seconds, "a number of seconds > 0")
+        object.__setattr__(self, "reward", reward)
+        object.__setattr__(self, "probability", reward.probability)
+
+    def open_reward(
+        self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
+    ) -> "_TimedSession":
+        open_ = lambda: self.reward.open_reward(prompts, n, tokenizer, meter)
+        return _TimedSession(within(self.seconds, open_), self.seconds)
+
+
+class _TimedSession:
+    """The reward's own session; nothing touches it once a call is left behind in it."""
+
+    def __init__(self, session: RewardSession, seconds: float):
+        self._session, self._seconds = session, seconds
+        self._left = False
+
+    def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        try:
+            return within(self._seconds, lambda: self._session.score(texts, rows))
+        except TimeoutError as error:
+            self._left = True
+            raise RewardError(str(error)) from error
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        self._session.take(ancestors)
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        self._session.drop(rows)
+
+    def close(self) -> None:
+        if not self._left:
+            self._session.close()
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call returns or raises, if it does so in time."""
+    found: list[Any] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="reward with a time limit")
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the reward did not answer within {seconds:g} s")
+    if raised:
+        raise raised[0]
+    return found[0]
