@@ -64,7 +64,9 @@ class Journal:
                     view = view[self._file.write(view) :]
                 os.fsync(self._file.fileno())
             except OSError as error:
-                with contextlib.suppress(OSError):  # a torn line would be dropped by the next run anyway
+                with contextlib.suppress(
+                    OSError
+                ):  # a torn line would be dropped by the next run anyway
                     os.ftruncate(self._file.fileno(), before)
                 raise EvaluationError(
                     f"{self._folder}: {error.strerror or error}; the {len(self.records)} records before are "

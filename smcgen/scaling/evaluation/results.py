@@ -112,7 +112,9 @@ class Results:
         if by == "budget":
             sizes = [budget_size(c[2]) for c in cells]
         else:
-            sizes = [float(self.per_problem(c, lambda r: counted(r.counted, by)).mean()) for c in cells]
+            sizes = [
+                float(self.per_problem(c, lambda r: counted(r.counted, by)).mean()) for c in cells
+            ]
         order = np.argsort(sizes, kind="stable")
         return Curve(np.array(sizes)[order], np.stack([self.solved(cells[i]) for i in order]))
 
@@ -120,7 +122,9 @@ class Results:
         self, reference: str, baseline: str, reward: str | None = None, by: str = "budget"
     ) -> list[Ratio]:
         """How many times the budget `baseline` needs to be as accurate as `reference`, at each of its budgets."""
-        curves = [self.curve(name, self._reward_of(name, reward), by) for name in (reference, baseline)]
+        curves = [
+            self.curve(name, self._reward_of(name, reward), by) for name in (reference, baseline)
+        ]
         return scaling_ratio(*curves)
 
     def coverage(self, strategy: str, reward: str | None = None) -> Float64[np.ndarray, " k"]:

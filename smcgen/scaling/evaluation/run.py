@@ -49,8 +49,8 @@ def evaluate(
         out: a folder for records; with records of the same settings in it, only what is missing is run. None keeps
             them in memory.
         judge: whether an answer (first) is the right one (second).
-        batch: problems in one engine call; None: as many as make 2048 texts, at most 64. It changes no result, but under a
-            limit on seconds.
+        batch: problems in one engine call; None: as many as make 2048 texts, at most 64. It changes no
+            result, but under a limit on seconds.
         retries, patience: how often a problem that fails is tried again, and how many may fail in a row.
         reward_timeout: seconds that one call of a reward may take.
         keep_texts: record all texts, not only the chosen one.
@@ -70,13 +70,11 @@ def evaluate(
     rewards = dict(reward) if isinstance(reward, Mapping) else {"reward": reward}
     rewards = {str(name): r for name, r in rewards.items() if r is not None}
     plan = plan_of(task, strategies, list(rewards), budgets, seeds, batch)
-    solver = Solver(
-        engine, rewards, writing, judge, retries, patience, keep_texts, reward_timeout
-    )
+    solver = Solver(engine, rewards, writing, judge, retries, patience, keep_texts, reward_timeout)
     with workers or Here() as crew:
         settings = crew.open(solver) | {
             "writing": identity(writing),
-            "judge": identity(judge),
+            "judge": getattr(judge, "__qualname__", type(judge).__qualname__),
             "strategies": {name: identity(s) for name, s in plan.strategies.items()},
         }
         with Journal(None if out is None else Path(out), settings) as journal:

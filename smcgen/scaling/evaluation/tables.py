@@ -12,8 +12,8 @@ from rich.table import Table
 
 from smcgen.scaling.evaluation.records import json_line
 from smcgen.scaling.evaluation.results import Results
+from smcgen.scaling.evaluation.rows import INDEPENDENT, Row, summary
 from smcgen.scaling.evaluation.statistics import PowerLaw, Ratio
-from smcgen.scaling.evaluation.summary import INDEPENDENT, Row, summary
 
 _HEADS = ("strategy", "budget", "accuracy", "95 %", "gain", "coverage", "ECE")
 _COSTS = ("tokens", "scored", "calls", "seconds")
