@@ -4,6 +4,7 @@ What a problem gives depends on its seed and id alone, so neither the number of 
 nor the death of one, changes a result. Records are written by the process that hands out the work.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class RayWorkers:
             raise MissingExtra("RayWorkers", "ray", "ray") from error
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise EvaluationError(f"no Ray cluster at {self.address!r}: {error}") from error
             self._ours = True
@@ -104,6 +105,7 @@ class RayWorkers:
             EvaluationError: too many problems fail, or actors die.
         """
         import ray
+        from ray.exceptions import RayActorError
 
         again: deque[Unit] = deque()
         at_work: dict[Any, tuple[int, Unit]] = {}
@@ -118,7 +120,7 @@ class RayWorkers:
             worker, unit = at_work.pop(ready)
             try:
                 records = self._got(ready)
-            except ray.exceptions.RayActorError as error:
+            except RayActorError as error:
                 again.append(unit)
                 self._replace(worker, error)
             else:
@@ -126,21 +128,22 @@ class RayWorkers:
             idle.append(worker)
 
     def _of_a_living_one(self, ask: Any) -> Any:
-        import ray
+        from ray.exceptions import RayActorError
 
         while True:
             try:
                 return self._got(ask(self._crew[0]))
-            except ray.exceptions.RayActorError as error:
+            except RayActorError as error:
                 self._replace(0, error)
 
     def _got(self, reference: Any) -> Any:
         """What an actor returned or raised."""
         import ray
+        from ray.exceptions import RayTaskError
 
         try:
             return ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
 
     def _replace(self, worker: int, error: Exception) -> None:

@@ -69,7 +69,7 @@ class Degraded(Reward):
             object.__setattr__(self, "high", 0.99)
         if self.high is None and self.false_positives:
             raise InvalidArgument("high", None, "the score of a text that is taken for right")
-        if reward.probability and not 0 <= self.high <= 1:
+        if reward.probability and not 0 <= (self.high or 0.0) <= 1:
             raise InvalidArgument("high", self.high, "a probability")
 
     def open_reward(
@@ -89,7 +89,7 @@ class Degraded(Reward):
         else:
             wrong = scores + shift
         fooled = uniforms[:, 1] < self.false_positives
-        return np.where(fooled, np.fmax(wrong, self.high if fooled.any() else 0.0), wrong)
+        return np.where(fooled, np.fmax(wrong, self.high or 0.0), wrong)
 
     def _uniforms(self, texts: Texts, row: int) -> Float64[np.ndarray, " 2"]:
         """Two numbers in (0, 1) that belong to a prompt with a text."""

@@ -55,7 +55,7 @@ class Record:
     scores: Sequence[float | None] = ()
     correct: Sequence[bool] = ()
     confidence: float | None = None
-    cost: Mapping[str, float] | None = None
+    cost: Mapping[str, Any] | None = None
     status: str = "OK"
     error: str | None = None
     attempts: int = 1

@@ -122,10 +122,10 @@ class Results:
         self, reference: str, baseline: str, reward: str | None = None, by: str = "budget"
     ) -> list[Ratio]:
         """How many times the budget `baseline` needs to be as accurate as `reference`, at each of its budgets."""
-        curves = [
+        one, other = (
             self.curve(name, self._reward_of(name, reward), by) for name in (reference, baseline)
-        ]
-        return scaling_ratio(*curves)
+        )
+        return scaling_ratio(one, other)
 
     def coverage(self, strategy: str, reward: str | None = None) -> Float64[np.ndarray, " k"]:
         """pass@k for k = 1 ... texts of a problem, of a strategy whose texts are independent.

@@ -55,9 +55,9 @@ class Solver:
         self.engine = as_engine(made(self.engine))
         self.rewards = {name: as_potential(made(r)) for name, r in self.rewards.items()}
         known = {name: short_hash(identity(r)) for name, r in self.rewards.items()}
-        if self.reward_timeout is not None:
-            timed = lambda r: Timed(r, self.reward_timeout)
-            self.rewards = {name: timed(r) for name, r in self.rewards.items()}
+        limit = self.reward_timeout
+        if limit is not None:
+            self.rewards = {name: Timed(r, limit) for name, r in self.rewards.items()}
         return {"engine": self.engine.name, "rewards": known}
 
     def solve(self, unit: Unit) -> Iterator[list[Record]]:

@@ -125,7 +125,7 @@ def _json(results: Results, rows: Sequence[Row]) -> str:
         for ratio in each
     ]
     laws = {name: asdict(law) for name, law in power_laws(results).items()}
-    whole = {"task": results.name, "rows": list(map(asdict, rows)), "ratios": listed}
+    whole = {"task": results.name, "rows": [asdict(row) for row in rows], "ratios": listed}
     # no NaN and no infinity: they are null
     plain = json.loads(json_line(whole | {"coverage_power_laws": laws}))
     return json.dumps(plain, indent=2) + "\n"

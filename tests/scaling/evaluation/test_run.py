@@ -82,6 +82,7 @@ def test_an_interrupt_keeps_what_is_done_and_the_next_run_goes_on(tmp_path, stop
     assert said(results) == said(run())
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_finished_problem(tmp_path):
     """A process that is killed in the middle of its third engine call."""
     code = f"""

@@ -69,7 +69,7 @@ def budget_needed(
     at, draws = np.argmax(reached, 0), np.arange(len(target))
     before, after = best[at - 1, draws], best[at, draws]
     with np.errstate(divide="ignore", invalid="ignore"):  # of what is decided below
-        share = np.minimum((target - before) / (after - before), 1.0)
+        share = np.clip((target - before) / (after - before), 0.0, 1.0)
     needed = np.exp(logs[at - 1] + share * (logs[at] - logs[at - 1]))
     return np.where(reached.any(0), np.where(at == 0, 0.0, needed), np.inf)
 
