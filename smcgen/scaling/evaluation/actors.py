@@ -68,8 +68,10 @@ class RayWorkers:
         except ImportError as error:
             raise MissingExtra("RayWorkers", "ray", "ray") from error
         if not ray.is_initialized():
+            own: dict[str, Any] = {"include_dashboard": False} if self.address == "local" else {}
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address=self.address, **quiet, **own)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise EvaluationError(f"no Ray cluster at {self.address!r}: {error}") from error
             self._ours = True

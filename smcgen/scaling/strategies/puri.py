@@ -9,10 +9,11 @@ from jaxtyping import Float64
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
-from smcgen.text.model import TextModel, TextState, scores
+from smcgen.text.model import TextModel
 from smcgen.text.potentials.aggregate import History
 from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.rewards.base import Reward
+from smcgen.text.state import TextState
 
 _EDGE = 1e-7  # scores are clipped there, as they do
 
@@ -113,7 +114,7 @@ class Reweighted(TextModel):
             return state, log_g
         flat = np.array(log_g, np.float64).reshape(-1)
         rows = np.flatnonzero(before & np.repeat(running, state.texts.n))
-        flat[rows] = self.again(scores(state)[rows])
+        flat[rows] = self.again(state.scores()[rows])
         return state, flat.reshape(np.shape(log_g))
 
     def split(self) -> list[TextModel]:

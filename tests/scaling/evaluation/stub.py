@@ -1,7 +1,10 @@
 """A strategy without a model: what it answers is a function of the prompt's key, and it can be made to fail."""
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -76,3 +79,20 @@ def outcome(prompt: str, n: int, key: Any, status: Status = Status.OK) -> Outcom
         [],
         of,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mortal(Stub):
+    """A stub that writes down what it is asked in a file, and whose process is killed at the first "prompt 3"."""
+
+    log: str = ""
+
+    name: ClassVar[str] = "mortal"
+
+    def run(self, engine, prompts, reward=None, budget=16, **options):
+        seen = Path(self.log).read_text() if Path(self.log).exists() else ""
+        with open(self.log, "a") as file:
+            file.write("".join(f"{prompt}\n" for prompt in prompts))
+        if "prompt 3" in prompts and "prompt 3" not in seen:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(engine, prompts, reward, budget, **options)
