@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from contextlib import nullcontext
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,23 +36,37 @@ def main(
     """Steer generative models with particles."""
 
 
+class Demo(StrEnum):
+    """What `smcgen demo` shows."""
+
+    TEXT = "text"
+    DIGITS = "digits"
+    ALL = "all"
+
+
 @app.command()
 def demo(
-    problems: Annotated[int, typer.Option(help="Held-out problems to solve.", min=1)] = 100,
-    n: Annotated[str, typer.Option(help="Samples per problem, comma-separated.")] = "1,4,16",
+    what: Annotated[Demo, typer.Argument(help="Which half.")] = Demo.ALL,
+    problems: Annotated[int, typer.Option(help="Text: held-out problems.", min=1)] = 100,
+    repeats: Annotated[int, typer.Option(help="Digits: runs of each class.", min=1)] = 6,
+    n: Annotated[str, typer.Option(help="Samples, comma-separated.")] = "1,4,16",
     seed: int = 0,
     reward: Annotated[
-        str, typer.Option(help="Process reward: folder name in models/.")
+        str, typer.Option(help="Text: process reward, a folder name in models/.")
     ] = "tape-prm-good",
-    out: Annotated[Path, typer.Option(help="Where table, figure and trace go.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Where tables and figures go.")] = Path("runs/demo"),
 ) -> None:
-    """A particle filter against best-of-N on held-out arithmetic, with models that ship with smcgen."""
-    from smcgen.demo.run import demo as run
-
+    """Particles against best-of-N, on arithmetic and on pictures of digits, with models that ship with smcgen."""
     with _errors():
-        run(problems, _numbers("n", n), seed, out, reward)
+        ns = _numbers("n", n)
+        if what is not Demo.DIGITS:
+            from smcgen.demo.run import demo as solve_problems
+
+            solve_problems(problems, ns, seed, out, reward)
+        if what is not Demo.TEXT:
+            from smcgen.demo.digits import demo as draw_digits
+
+            draw_digits(ns, seed, out, repeats)
 
 
 @app.command()

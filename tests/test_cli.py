@@ -91,7 +91,7 @@ def test_errors_are_one_line(arguments, message):
 @pytest.mark.slow
 def test_demo_writes_table_figure_and_trace(tmp_path):
     pytest.importorskip("matplotlib")
-    done = run("demo", "--problems", 4, "--n", "1,4", "--out", tmp_path)
+    done = run("demo", "text", "--problems", 4, "--n", "1,4", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "results.json").read_text())
     methods = {r["method"] for r in rows}
@@ -100,6 +100,18 @@ def test_demo_writes_table_figure_and_trace(tmp_path):
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
     assert "step 1" in (tmp_path / "trace.txt").read_text()
     assert run("demo", "--n", "x").exit_code == 2
+
+
+@pytest.mark.slow
+def test_demo_draws_digits(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("demo", "digits", "--repeats", 2, "--n", "4", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    rows = {r["method"]: r for r in json.loads((tmp_path / "digits.json").read_text())}
+    assert set(rows) == {"plain", "best-of-n", "FK, drawn", "FK, best"}
+    assert rows["plain"]["nfe"] * 4 == rows["best-of-n"]["nfe"] == rows["FK, best"]["nfe"]
+    assert rows["plain"]["judged_right"] < 0.5 < rows["FK, best"]["judged_right"]
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
 
 
 def strict(text):

@@ -1,6 +1,7 @@
 """One problem of a run that had several."""
 
 from smcgen.core.result import SMCResult
+from smcgen.core.status import Status
 
 _PER_PROBLEM = (
     "log_evidence",
@@ -25,3 +26,29 @@ def problem_result(result: SMCResult, index: int | None) -> SMCResult:
         values = getattr(result, name)
         changes[name] = None if values is None else values[:, index]
     return result.replace(**changes)
+
+
+class OneProblem:
+    """What results of one problem share, whatever its particles are: they have its run in `smc`."""
+
+    smc: SMCResult
+
+    @property
+    def log_evidence(self) -> float:
+        """log of the estimate of `Z = E_p[psi(x)]`, nats; `exp` of it is unbiased."""
+        return float(self.smc.log_evidence)
+
+    @property
+    def log_evidence_stderr(self) -> float:
+        """Its standard error from this run's genealogy; NaN where that says nothing."""
+        return float(self.smc.log_evidence_stderr)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size of the final weights."""
+        return float(self.smc.ess[-1])
+
+    @property
+    def status(self) -> Status:
+        """How the run ended."""
+        return Status(int(self.smc.status))

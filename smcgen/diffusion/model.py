@@ -83,7 +83,7 @@ class DiffusionModel(Pinnable):
             raise InvalidArgument(
                 "kernel",
                 "one whose steps are deterministic",
-                "random steps (eta > 0), since copies of a particle would stay copies; or twist=None, "
+                "random steps (eta > 0, temperature > 0): copies of a particle would stay copies; or twist=None, "
                 "which weights the finished samples only",
             )
         object.__setattr__(self, "ladder", checked_ladder(self.ladder, self.num_steps))

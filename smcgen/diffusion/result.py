@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from smcgen.core.cost import Cost
-from smcgen.core.problem import problem_result
+from smcgen.core.problem import OneProblem, problem_result
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.diffusion.backends.jax import to_numpy
@@ -23,7 +23,7 @@ _FAILED = (Status.ALL_WEIGHTS_ZERO, Status.NON_FINITE_POTENTIAL)
 
 
 @dataclass(frozen=True, repr=False)
-class SteerResult:
+class SteerResult(OneProblem):
     """Samples of one prompt, weighted so that they estimate `pi(x) ∝ p(x) exp(strength r(x))`.
 
     Attributes:
@@ -63,26 +63,6 @@ class SteerResult:
                 self.batch_size,
             )
         return joined(parts)
-
-    @property
-    def log_evidence(self) -> float:
-        """log of the estimate of `Z = E_p[exp(strength r(x))]`, nats."""
-        return float(self.smc.log_evidence)
-
-    @property
-    def log_evidence_stderr(self) -> float:
-        """Its standard error from this run's genealogy; NaN where that says nothing."""
-        return float(self.smc.log_evidence_stderr)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the final weights."""
-        return float(self.smc.ess[-1])
-
-    @property
-    def status(self) -> Status:
-        """How the run ended."""
-        return Status(int(self.smc.status))
 
     @property
     def best_index(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from smcgen.core.cost import Cost
-from smcgen.core.problem import problem_result
+from smcgen.core.problem import OneProblem, problem_result
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.text.answers import AnswerPosterior, Extract, as_extractor
@@ -21,7 +21,7 @@ _FAILED = (Status.ALL_WEIGHTS_ZERO, Status.NON_FINITE_POTENTIAL)
 
 
 @dataclass(frozen=True, repr=False)
-class SteerResult:
+class SteerResult(OneProblem):
     """Texts of one prompt, weighted so that they estimate `pi(x) ∝ p(x) psi(x)`.
 
     Attributes:
@@ -46,26 +46,6 @@ class SteerResult:
     history: Sequence[TextRecord]
     population: Texts
     extract: Extract | None = None
-
-    @property
-    def log_evidence(self) -> float:
-        """log of the estimate of `E_p[psi(x)]`, nats."""
-        return float(self.smc.log_evidence)
-
-    @property
-    def log_evidence_stderr(self) -> float:
-        """Its standard error from this run's genealogy."""
-        return float(self.smc.log_evidence_stderr)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the final weights."""
-        return float(self.smc.ess[-1])
-
-    @property
-    def status(self) -> Status:
-        """How the run ended."""
-        return Status(int(self.smc.status))
 
     @property
     def best(self) -> str:

@@ -48,6 +48,7 @@ class Gaussian(Kernel):
             `N(prediction, 1 / (1 / data_scale^2 + alpha^2 / sigma^2))`.
         decoder: data as rewards and people see it, see `Kernel.decode`.
         backend: default: torch, on the device of its parameters, for a torch module; else JAX.
+        prompts: what each of several problems is about (a class, a text), for rewards that read it; None: one problem.
     """
 
     denoiser: Denoiser
@@ -60,6 +61,7 @@ class Gaussian(Kernel):
     data_scale: float = field(default=1.0, metadata={"static": True})
     decoder: Callable[[Any], Any] | None = field(default=None, metadata={"static": True})
     backend: Backend = field(default=None, metadata={"static": True})  # pyright: ignore[reportAssignmentType]
+    prompts: tuple[Any, ...] | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
         if self.predicts not in get_args(Predicts):
@@ -70,6 +72,11 @@ class Gaussian(Kernel):
             raise InvalidArgument("eta", self.eta, allowed)
         if self.backend is None:
             object.__setattr__(self, "backend", backend_of(self.denoiser))
+
+    @property
+    def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """One for each prompt; None without prompts."""
+        return None if self.prompts is None else len(self.prompts)
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

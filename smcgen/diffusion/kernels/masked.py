@@ -78,6 +78,8 @@ class Masked(Kernel):
         decoder: tokens as rewards and people see them: texts.
         backend: default: torch, on the device of its parameters, for a torch module; else JAX.
         prompts: one for each row of the canvas, for rewards that read them.
+        aligned: blocks are cut at multiples of `block_length` from the beginning of the canvas (LLaDA2), not counted in
+            masks from the first one on.
         blocks: how many blocks there are; by itself as many as the canvas needs.
 
     Raises:
@@ -100,6 +102,7 @@ class Masked(Kernel):
     decoder: Callable[[Any], Any] | None = field(default=None, metadata={"static": True})
     backend: Backend = field(default=None, metadata={"static": True})  # pyright: ignore[reportAssignmentType]
     prompts: tuple[Any, ...] | None = field(default=None, metadata={"static": True})
+    aligned: bool = field(default=False, metadata={"static": True})
     blocks: int = field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -108,7 +111,7 @@ class Masked(Kernel):
         settle = lambda name, value: object.__setattr__(self, name, value)
         settle("canvas", checked_canvas(self.canvas, self.mask_id))
         settle("order", resolve_order(self.order))
-        settle("blocks", blocks_of(self.canvas, self.mask_id, self.block_length))
+        settle("blocks", blocks_of(self.canvas, self.mask_id, self.block_length, self.aligned))
         settle("never", tuple(int(i) for i in self.never))
         if self.prompts is not None:
             settle("prompts", tuple(self.prompts))
@@ -194,7 +197,7 @@ class Masked(Kernel):
         extra = (problem,) if self.conditional else ()
         logits = self.denoiser(x, time, *extra)
         logits = self._laws.forbid(logits, (self.mask_id, *self.never))
-        block = block_of(self.canvas, self.mask_id, self.block_length, xp)
+        block = block_of(self.canvas, self.mask_id, self.block_length, self.aligned, xp)
         block = block[xp.asarray(problem)] if block.ndim > 1 else xp.broadcast_to(block, x.shape)
         return MaskedPrediction(logits, block)
 
@@ -269,5 +272,6 @@ class Masked(Kernel):
     def _confidence(self, prediction: MaskedPrediction, order: Order, open: Any) -> Any:
         if order.sharpness == 0:
             return None
-        kind = order.confidence
-        return self._laws.confidences(prediction.logits, self.sampling, kind, open)
+        # greedy tokens are all certain: what tells them apart is the network's own law
+        law = self.sampling if self.sampling.temperature > 0 else Sampling()
+        return self._laws.confidences(prediction.logits, law, order.confidence, open)

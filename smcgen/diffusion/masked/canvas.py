@@ -30,17 +30,27 @@ def checked_canvas(canvas: Any, mask_id: int) -> Int[np.ndarray, "*problems L"]:
     return ids
 
 
-def blocks_of(canvas: Int[np.ndarray, "*problems L"], mask_id: int, length: int | None) -> int:
-    """How many blocks of `length` masks the fullest canvas has; one if `length` is None."""
+def blocks_of(
+    canvas: Int[np.ndarray, "*problems L"], mask_id: int, length: int | None, aligned: bool = False
+) -> int:
+    """How many blocks the fullest canvas has; one if `length` is None."""
     if length is None:
         return 1
     if isinstance(length, bool) or not isinstance(length, Integral) or length < 1:
         raise InvalidArgument("block_length", length, "None or an integer >= 1")
-    return -(-int((canvas == mask_id).sum(-1).max()) // int(length))
+    return int(block_of(canvas, mask_id, int(length), aligned, np).max()) + 1
 
 
-def block_of(canvas: Any, mask_id: int, length: int | None, xp: Any) -> Any:
-    """(*problems, L): the block in which each position is written, -1 where the canvas gives a token."""
+def block_of(canvas: Any, mask_id: int, length: int | None, aligned: bool, xp: Any) -> Any:
+    """(*problems, L): the block in which each position is written, -1 where the canvas gives a token.
+
+    Blocks are counted in masks, or, if `aligned`, by position, from the block with the first mask on.
+    """
     holes = xp.asarray(canvas) == mask_id
-    rank = xp.cumsum(holes, axis=-1) - 1
-    return xp.where(holes, rank // (length or canvas.shape[-1]), -1)
+    size = length or canvas.shape[-1]
+    if aligned:
+        place = xp.arange(canvas.shape[-1]) // size
+        block = place - place[xp.argmax(holes, axis=-1)][..., None]
+    else:
+        block = (xp.cumsum(holes, axis=-1) - 1) // size
+    return xp.where(holes, block, -1)

@@ -3,7 +3,7 @@
 import inspect
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -11,6 +11,7 @@ from torch import nn
 
 from smcgen.errors import InvalidArgument
 
+Own = TypeVar("Own", bound=nn.Module)
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
@@ -30,7 +31,9 @@ class Pretrained(nn.Module):
         (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+    def from_pretrained(
+        cls: type[Own], folder: str | Path, device: str | torch.device = "cpu"
+    ) -> Own:
         """The module saved in `folder`, in float32 and eval mode.
 
         Raises:

@@ -66,11 +66,11 @@ class Adaptor(Protocol):
 
 
 def call(
-    adaptor: Callable[..., Prepared],
+    adaptor: Callable[..., Any],
     pipe: Any,
     prompts: list[str] | None,
     options: Mapping[str, Any],
-) -> Prepared:
+) -> Any:
     """`adaptor(pipe, prompts, **options)`, with an error that lists the options there are."""
     known = [
         name

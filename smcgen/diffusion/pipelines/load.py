@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smcgen.errors import InvalidArgument, MissingExtra
 
 if TYPE_CHECKING:
-    from smcgen.diffusion.pipelines.kernel import PipelineKernel
+    from smcgen.diffusion.base import Kernel
 
 # The nearest class in a pipeline's ancestry decides, so that subclasses are known too.
 _ADAPTORS = {
@@ -19,6 +19,7 @@ _ADAPTORS = {
     "StableDiffusionXLPipeline": "stable_diffusion_xl",
     "StableDiffusion3Pipeline": "stable_diffusion_3",
     "FluxPipeline": "flux",
+    "LLaDA2Pipeline": "llada2",
 }
 
 
@@ -29,14 +30,14 @@ def from_pipeline(
     eta: float | None = None,
     denoiser_batch_size: int | None = None,
     **options: Any,
-) -> "PipelineKernel":
+) -> "Kernel":
     """A diffusers pipeline as the base law of a `DiffusionModel`.
 
     Args:
         pipe: a pipeline; or its name on the hub or folder, loaded in half precision if there is a GPU.
         prompt: one prompt, or a list of prompts that are steered together.
         eta: how random each step is, from 0 (deterministic: nothing to resample) to 1; None: the scheduler's own
-            noise if it has any (DDPM, Euler ancestral), else 1.
+            noise if it has any (DDPM, Euler ancestral), else 1. Not for masked diffusion.
         denoiser_batch_size: most particles in one call of the network; None: all. Halved where memory runs out.
         options: `num_inference_steps`, `guidance_scale`, `negative_prompt`, `height` and so on, as for the
             pipeline's own call, with its defaults.
@@ -49,14 +50,18 @@ def from_pipeline(
     pipe = loaded(pipe)
     adaptor = adaptor_of(pipe)
     prompts = _prompts(prompt)
-    from smcgen.diffusion.pipelines.base import call
+    from smcgen.diffusion.pipelines.base import Prepared, call
     from smcgen.diffusion.pipelines.kernel import kernel_of
 
-    prepared = call(adaptor, pipe, prompts, options)
+    prepared, single = call(adaptor, pipe, prompts, options), not isinstance(prompt, list | tuple)
+    if not isinstance(prepared, Prepared):  # masked diffusion
+        if eta is not None:
+            raise InvalidArgument("eta", eta, f"None: {type(pipe).__name__} has a temperature")
+        return prepared(single, denoiser_batch_size)
     kernel = kernel_of(
         prepared,
         prompts,
-        single=not isinstance(prompt, list | tuple),
+        single=single,
         device=pipe._execution_device,
         eta=eta,
         batch_size=denoiser_batch_size,

@@ -8,11 +8,10 @@ import numpy as np
 
 from smcgen.core._types import RandomKey
 from smcgen.core.cost import Cost, Meter
-from smcgen.core.feynman_kac import FeynmanKac
 from smcgen.diffusion.backends.base import PerRow, Tensor
 from smcgen.diffusion.candidates import split_keys
 from smcgen.diffusion.model import DiffusionModel
-from smcgen.diffusion.searches.base import Found, denoised, grouped
+from smcgen.diffusion.searches.base import Found, Search, denoised, grouped
 
 
 @jax.tree_util.register_dataclass
@@ -28,7 +27,7 @@ class NoiseState:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class NoiseSearch(FeynmanKac[NoiseState]):
+class NoiseSearch(Search[NoiseState]):
     """Zero-order search (Ma et al. 2025, section 3.2): n candidates around the pivot, each denoised to the end.
 
     The best of them is the new pivot if it is better; otherwise the pivot is kept. With `size` 1 the candidates do
@@ -48,23 +47,6 @@ class NoiseSearch(FeynmanKac[NoiseState]):
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Rounds after the first."""
         return self.rounds - 1
-
-    @property
-    def traceable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the model."""
-        return self.model.traceable
-
-    @property
-    def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the model."""
-        return self.model.num_problems
-
-    def resamples(self, t: Any) -> Any:
-        """Never: a search selects by itself."""
-        return False
-
-    def take(self, state: NoiseState, ancestors: Any) -> NoiseState:
-        return state
 
     def init(self, key: RandomKey, n: int) -> tuple[NoiseState, Any]:
         rows = n * (self.num_problems or 1)
@@ -100,7 +82,7 @@ class NoiseSearch(FeynmanKac[NoiseState]):
                 pivot, data = both(pivot, before.pivot), both(data, before.found.data)
                 reward = xp.where(better, reward, before.found.reward)
         state = NoiseState(pivot, Found(data, reward), end.value, end.meter)
-        return state, self._per_problem(xp.zeros(len(end.value)))
+        return state, self._log_g(end.value)
 
     def record(self, state: NoiseState) -> Any:
         """The rewards of a round's candidates."""
@@ -110,14 +92,7 @@ class NoiseSearch(FeynmanKac[NoiseState]):
         """The best so far of each problem."""
         return state.found
 
-    def cost(self, state: NoiseState) -> Cost | None:
-        """Calls of denoiser and reward so far; None inside a JAX program."""
-        return None if state.meter is None else state.meter.read()
-
     def work(self, n: int) -> Cost:
         """What the search will cost."""
         rows = n * (self.num_problems or 1) * self.rounds
         return Cost(nfe=rows * self.model.num_steps, reward_calls=rows)
-
-    def _per_problem(self, values: PerRow) -> PerRow:
-        return values if self.num_problems is None else grouped(values, self.num_problems)

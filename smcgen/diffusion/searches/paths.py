@@ -8,17 +8,16 @@ import numpy as np
 
 from smcgen.core._types import RandomKey
 from smcgen.core.cost import Cost
-from smcgen.core.feynman_kac import FeynmanKac
-from smcgen.diffusion.backends.base import PerRow, at
+from smcgen.diffusion.backends.base import at
 from smcgen.diffusion.candidates import split_keys
 from smcgen.diffusion.model import DiffusionModel
-from smcgen.diffusion.searches.base import Found, denoised, grouped
+from smcgen.diffusion.searches.base import Found, Search, denoised, grouped
 from smcgen.diffusion.state import DiffusionState
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class PathSearch(FeynmanKac[DiffusionState]):
+class PathSearch(Search[DiffusionState]):
     """Search over paths (Ma et al. 2025, section 3.2): n paths, each continued in `branches` ways a round.
 
     A way is: noise goes back `back` steps from where the path is, then `back + advance` steps are denoised. The
@@ -47,23 +46,6 @@ class PathSearch(FeynmanKac[DiffusionState]):
         """Rounds."""
         return self.rounds
 
-    @property
-    def traceable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the model."""
-        return self.model.traceable
-
-    @property
-    def num_problems(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the model."""
-        return self.model.num_problems
-
-    def resamples(self, t: Any) -> Any:
-        """Never: a search selects by itself."""
-        return False
-
-    def take(self, state: DiffusionState, ancestors: Any) -> DiffusionState:
-        return state
-
     def init(self, key: RandomKey, n: int) -> tuple[DiffusionState, Any]:
         first, rest = split_keys(key, 2)
         state, log_g = self.model.init(first, n)
@@ -84,12 +66,13 @@ class PathSearch(FeynmanKac[DiffusionState]):
             is_last = at(np.arange(model.num_steps + 1) == model.num_steps, here + self.advance)
             promised = lambda state: model.valued(here + self.advance, state)
             wide = backend.switch(is_last * 1, [promised, lambda state: state], wide)
+            log_g = self._log_g(wide.value.reshape(-1, m).max(1))
             ranks = backend.xp.argsort(-grouped(wide.value, problems), axis=1)[
                 :, : rows // problems
             ]
             keep = ranks + backend.xp.arange(problems)[:, None] * (rows // problems * m)
             state = backend.take(wide, keep.reshape(-1))
-        return state, self._per_problem(backend.xp.zeros(rows))
+        return state, log_g
 
     def record(self, state: DiffusionState) -> Any:
         """The rewards of the paths that go on."""
@@ -102,16 +85,9 @@ class PathSearch(FeynmanKac[DiffusionState]):
         index = best + np.arange(problems) * (len(state.value) // problems)
         return Found(*self.model.kernel.backend.take((state.x, state.value), index))
 
-    def cost(self, state: DiffusionState) -> Cost | None:
-        """Calls of denoiser and reward so far; None inside a JAX program."""
-        return None if state.meter is None else state.meter.read()
-
     def work(self, n: int) -> Cost:
         """What the search will cost."""
         rows, wide = n * (self.num_problems or 1), n * (self.num_problems or 1) * self.branches
         a_round = wide * (1 + self.back + self.advance)
         nfe = rows * (1 + self.start) + a_round * self.rounds - wide  # none at the data
         return Cost(nfe=nfe, reward_calls=wide * self.rounds)
-
-    def _per_problem(self, values: PerRow) -> PerRow:
-        return values if self.num_problems is None else grouped(values, self.num_problems)

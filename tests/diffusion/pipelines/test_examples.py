@@ -1,0 +1,52 @@
+"""The scripts for a GPU, on tiny pipelines saved here and with a reward that needs no model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.diffusion.pipelines import tiny
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(name, folder, *arguments):
+    reward = "tests.diffusion.pipelines.test_examples:red"
+    command = [sys.executable, f"examples/{name}", "--model", str(folder), "--reward", reward]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def red(images, prompts):
+    assert len(images) == len(prompts)
+    return images[:, 0].mean((1, 2)) - images[:, 1:].mean((1, 2, 3))
+
+
+@pytest.mark.slow
+def test_stable_diffusion(tmp_path):
+    tiny.stable_diffusion().save_pretrained(tmp_path / "model")
+    items = [{"prompt": "a cat", "tag": "single_object"}, {"prompt": "two dogs", "tag": "counting"}]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, items)))
+    options = ["--prompts", tmp_path / "prompts.jsonl", "--out", tmp_path / "out", "--k", 2]
+    options += ["--steps", 4, "--every", 2, "--lambda", 20, "--options", '{"guidance_scale": 3.0}']
+    printed = run("stable_diffusion.py", tmp_path / "model", *options)
+    assert "2 runs, k=2" in printed
+    rows = [json.loads(x) for x in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    assert [r["prompt"] for r in rows] == ["a cat", "two dogs"]
+    assert all(r["nfe"] == 8 and r["reward_calls"] == 4 for r in rows)  # at step 2, and at the end
+    assert json.loads((tmp_path / "out/00001/metadata.jsonl").read_text()) == items[1]
+    assert Image.open(tmp_path / "out/00001/samples/0001.png").size == (16, 16)
+
+
+@pytest.mark.slow
+def test_flux(tmp_path):
+    tiny.flux().save_pretrained(tmp_path / "model")
+    options = ["--prompt", "a cat", "--out", tmp_path / "out", "--k", 2, "--steps", 3, "--every", 1]
+    options += ["--options", '{"height": 16, "width": 16, "max_sequence_length": 16}']
+    assert "1 runs, k=2" in run("flux.py", tmp_path / "model", *options)
