@@ -106,15 +106,16 @@ def _scan(
     sweeps = TracedSweeps(model, plan)
     start_key, key = jax.random.split(key)
     paths = sweeps.start(start_key, reference, n_chains)
-    if n_warmup:
-        paths = sweeps.advance(jax.random.fold_in(key, 0), paths, n_warmup).paths
 
-    def draw(paths: Any, i: Any) -> tuple[Any, Sweep]:
-        sweep = sweeps.advance(jax.random.fold_in(key, i), paths, thin)
+    def draw(paths: Any, turn: tuple[Any, Any]) -> tuple[Any, Sweep]:
+        i, number = turn
+        sweep = sweeps.advance(jax.random.fold_in(key, i), paths, number)
         return sweep.paths, sweep
 
-    _, kept = jax.lax.scan(draw, paths, jnp.arange(1, n_samples + 1))
-    return collect(kept)
+    # the warm-up is a draw that is not kept: the sweep is compiled once
+    numbers = jnp.full(n_samples + 1, thin).at[0].set(n_warmup)
+    _, kept = jax.lax.scan(draw, paths, (jnp.arange(n_samples + 1), numbers))
+    return collect(jax.tree.map(lambda x: x[1:], kept))
 
 
 def _by_hand(

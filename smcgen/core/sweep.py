@@ -101,9 +101,9 @@ class TracedSweeps:
             return replicate(reference, n_chains)
         return self._run(_start, 1)(jax.random.split(key, n_chains), self._plan)
 
-    def advance(self, key: Any, paths: PyTree, number: int) -> Sweep:
-        """`number` sweeps."""
-        return self._run(_advance, 2, 3)(key, paths, self._plan, number)
+    def advance(self, key: Any, paths: PyTree, number: Any) -> Sweep:
+        """`number` sweeps; it may be traced, so that one program serves warm-up and draws."""
+        return self._run(_advance, 2)(key, paths, self._plan, jnp.asarray(number))
 
     def _run(self, function: Any, *static: int) -> Any:
         if inside_trace():
@@ -119,7 +119,7 @@ def _start(model: Any, keys: Any, plan: Plan) -> PyTree:
     return jax.vmap(one)(keys)
 
 
-def _advance(model: Any, key: Any, paths: PyTree, plan: Plan, number: int) -> Sweep:
+def _advance(model: Any, key: Any, paths: PyTree, plan: Plan, number: Any) -> Sweep:
     n_chains = jax.tree.leaves(paths)[0].shape[0]
 
     def one(i: Any, sweep: Sweep) -> Sweep:
