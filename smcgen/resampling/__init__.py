@@ -2,7 +2,8 @@
 
 Which to use when: `smcgen.core.resampling.base`. Any function of a key and log-weights, shape (n,), to
 ancestors is a scheme (`Resampling`). `Every` and `AtSteps` say at which steps one may be used; `Optimal` keeps heavy
-particles as they are; `StopGradient` and `Transport` are for derivatives of a whole run.
+particles as they are; `Annealed` resamples by flattened weights and keeps the rest; `StopGradient` and `Transport` are
+for derivatives of a whole run.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from smcgen._lazy import lazy
 if TYPE_CHECKING:
     from smcgen.core.resampling import SCHEMES as SCHEMES
     from smcgen.core.resampling import SSP as SSP
+    from smcgen.core.resampling import Annealed as Annealed
     from smcgen.core.resampling import AtSteps as AtSteps
     from smcgen.core.resampling import Conditional as Conditional
     from smcgen.core.resampling import Every as Every
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMES",
     "SSP",
+    "Annealed",
     "AtSteps",
     "Conditional",
     "Every",

@@ -17,47 +17,77 @@ if TYPE_CHECKING:
     from smcgen.scaling.outcome import Outcome as Outcome
     from smcgen.scaling.registry import STRATEGIES as STRATEGIES
     from smcgen.scaling.registry import as_strategy as as_strategy
-    from smcgen.scaling.selection import SELECTIONS as SELECTIONS
     from smcgen.scaling.selection import Selection as Selection
+    from smcgen.scaling.selection import as_selection as as_selection
+    from smcgen.scaling.strategies.beam import DVTS as DVTS
+    from smcgen.scaling.strategies.beam import BeamSearch as BeamSearch
+    from smcgen.scaling.strategies.beam import LookaheadSearch as LookaheadSearch
+    from smcgen.scaling.strategies.first_finish import FirstFinish as FirstFinish
     from smcgen.scaling.strategies.independent import BestOfN as BestOfN
     from smcgen.scaling.strategies.independent import Majority as Majority
     from smcgen.scaling.strategies.independent import Sample as Sample
     from smcgen.scaling.strategies.independent import WeightedBestOfN as WeightedBestOfN
+    from smcgen.scaling.strategies.particle_filter import (
+        EntropicParticleFilter as EntropicParticleFilter,
+    )
     from smcgen.scaling.strategies.particle_filter import ParticleFilter as ParticleFilter
+    from smcgen.scaling.strategies.particle_filter import (
+        TemperedParticleFilter as TemperedParticleFilter,
+    )
     from smcgen.scaling.strategies.puri import PuriParticleFilter as PuriParticleFilter
+    from smcgen.scaling.strategies.votes import RPC as RPC
+    from smcgen.scaling.strategies.votes import BestOfMajority as BestOfMajority
+    from smcgen.scaling.strategies.votes import MultiTemperature as MultiTemperature
     from smcgen.scaling.writing import Writing as Writing
 
-_INDEPENDENT = "smcgen.scaling.strategies.independent"
 _NAMES = {
-    "BestOfN": _INDEPENDENT,
+    "BeamSearch": "smcgen.scaling.strategies.beam",
+    "BestOfMajority": "smcgen.scaling.strategies.votes",
+    "BestOfN": "smcgen.scaling.strategies.independent",
     "Budget": "smcgen.scaling.budget",
-    "Majority": _INDEPENDENT,
+    "DVTS": "smcgen.scaling.strategies.beam",
+    "EntropicParticleFilter": "smcgen.scaling.strategies.particle_filter",
+    "FirstFinish": "smcgen.scaling.strategies.first_finish",
+    "LookaheadSearch": "smcgen.scaling.strategies.beam",
+    "Majority": "smcgen.scaling.strategies.independent",
+    "MultiTemperature": "smcgen.scaling.strategies.votes",
     "Outcome": "smcgen.scaling.outcome",
     "ParticleFilter": "smcgen.scaling.strategies.particle_filter",
     "PuriParticleFilter": "smcgen.scaling.strategies.puri",
-    "SELECTIONS": "smcgen.scaling.selection",
+    "RPC": "smcgen.scaling.strategies.votes",
     "STRATEGIES": "smcgen.scaling.registry",
-    "Sample": _INDEPENDENT,
+    "Sample": "smcgen.scaling.strategies.independent",
     "Selection": "smcgen.scaling.selection",
     "Strategy": "smcgen.scaling.base",
-    "WeightedBestOfN": _INDEPENDENT,
+    "TemperedParticleFilter": "smcgen.scaling.strategies.particle_filter",
+    "WeightedBestOfN": "smcgen.scaling.strategies.independent",
     "Writing": "smcgen.scaling.writing",
+    "as_selection": "smcgen.scaling.selection",
     "as_strategy": "smcgen.scaling.registry",
 }
 __all__ = [
-    "SELECTIONS",
-    "STRATEGIES",
+    "BeamSearch",
+    "BestOfMajority",
     "BestOfN",
     "Budget",
+    "DVTS",
+    "EntropicParticleFilter",
+    "FirstFinish",
+    "LookaheadSearch",
     "Majority",
+    "MultiTemperature",
     "Outcome",
     "ParticleFilter",
     "PuriParticleFilter",
+    "RPC",
+    "STRATEGIES",
     "Sample",
     "Selection",
     "Strategy",
+    "TemperedParticleFilter",
     "WeightedBestOfN",
     "Writing",
+    "as_selection",
     "as_strategy",
 ]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -115,7 +115,7 @@ class Strategy(ABC):
         runs = job.runs[problem]
         if not runs:
             return None
-        of = candidates(runs, job.extract)
+        of = candidates(runs, job.extract, job.writing.same)
         of = reweighted(of, rule.votes(of))
         cost = sum((run.cost for run in runs if run.cost), Cost())
         return Outcome(

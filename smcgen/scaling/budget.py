@@ -27,13 +27,12 @@ class Budget:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            value, kind = getattr(self, limit.name), Integral
-            allowed = "an integer >= 1"
+            value: Any = getattr(self, limit.name)
+            kind, allowed = Integral, "an integer >= 1"
             if limit.name == "seconds":
                 kind, allowed = Real, "a number > 0"
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, kind) or not value > 0
-            ):
+            known = value is None or (isinstance(value, kind) and not isinstance(value, bool))
+            if not known or (value is not None and value <= 0):
                 raise InvalidArgument(limit.name, value, allowed)
         if self.rollouts is self.tokens is self.reward_calls is None:
             allowed = "rollouts, tokens or reward_calls: seconds alone do not say how many texts"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from smcgen.text.answers import Extract
+from smcgen.text.equivalence import Equivalent, exact, merged
 from smcgen.text.result import SteerResult
 from smcgen.text.texts import Finish
 
@@ -17,7 +18,8 @@ class Candidates:
 
     Attributes:
         texts: completions.
-        answers: what they answer, None where there is no answer; None without an extractor.
+        answers: what they answer, equivalent ones in the form that came first, None where there is no answer;
+            None without an extractor.
         weights: normalised weights, all zero if every run failed.
         log_psi: terminal log-potential, nats.
         scores: raw score of the first reward, NaN without one.
@@ -46,7 +48,9 @@ class Candidates:
         return len(self.texts)
 
 
-def candidates(runs: Sequence[SteerResult], extract: Extract | None) -> Candidates:
+def candidates(
+    runs: Sequence[SteerResult], extract: Extract | None, equivalent: Equivalent = exact
+) -> Candidates:
     """The texts of some runs on one prompt as one weighted sample: run r counts `n_r * Z-hat_r`.
 
     For runs with one target that is the unbiased way to put them together; texts that were drawn independently
@@ -66,7 +70,7 @@ def candidates(runs: Sequence[SteerResult], extract: Extract | None) -> Candidat
     joined = lambda parts: np.concatenate([np.asarray(p, np.float64) for p in parts])
     return Candidates(
         texts,
-        None if extract is None else [extract(text) for text in texts],
+        None if extract is None else merged([extract(text) for text in texts], equivalent),
         weights / total if total > 0 else weights,
         joined(run.history[-1].log_psi for run in runs),
         joined(run.scores for run in runs),

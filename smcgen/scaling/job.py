@@ -98,7 +98,7 @@ class Job:
             prompt=[self.prompts[b] for b in problems.tolist()],
             potential=None if potential is None else limited(potential, self.ledger),
             step_rule=self.writing.step if step is None else step,
-            max_steps=self.writing.max_steps,
+            max_steps=self.writing.max_steps if step is None else None,
             max_tokens=self.writing.max_tokens,
             sampling=self.writing.sampling if sampling is None else sampling,
         )

@@ -2,13 +2,22 @@
 
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.scaling.base import Strategy
+from smcgen.scaling.strategies.beam import DVTS, BeamSearch, LookaheadSearch
+from smcgen.scaling.strategies.first_finish import FirstFinish
 from smcgen.scaling.strategies.independent import BestOfN, Majority, Sample, WeightedBestOfN
-from smcgen.scaling.strategies.particle_filter import ParticleFilter
+from smcgen.scaling.strategies.particle_filter import (
+    EntropicParticleFilter,
+    ParticleFilter,
+    TemperedParticleFilter,
+)
 from smcgen.scaling.strategies.puri import PuriParticleFilter
+from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperature
 
 _ALL: tuple[type[Strategy], ...] = (
     *(Sample, BestOfN, WeightedBestOfN, Majority),
-    *(ParticleFilter, PuriParticleFilter),
+    *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
+    *(BeamSearch, DVTS, LookaheadSearch),
+    *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
 )
 STRATEGIES: dict[str, type[Strategy]] = {strategy.name: strategy for strategy in _ALL}
 

@@ -9,6 +9,7 @@ A rule gives each text a vote in the answers' posterior, and puts the texts in o
 | weighted | weights | the answer with the most weight, its best text |
 | majority | one each | the most frequent answer, its best text |
 | best-of-majority | one each | of answers with a share of at least `share`, the one with the best text |
+| shortest | one each of those that ended | the shortest text that ended by itself |
 | rpc | p(x) of each distinct text that is not pruned | the answer with the most probability |
 """
 
@@ -59,7 +60,7 @@ def posterior_of(of: Candidates) -> AnswerPosterior:
     assert of.answers is not None
     if not of.weights.sum() > 0:
         return AnswerPosterior([], [])  # no text is possible, so no answer is
-    return AnswerPosterior(of.answers, of.weights)
+    return AnswerPosterior(of.answers, of.weights, of.families)
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,61 @@ class Majority:
         return by_answer(of)
 
 
-SELECTIONS: dict[str, Selection] = {s.name: s() for s in (Best, Sample, Weighted, Majority)}
+@dataclass(frozen=True)
+class BestOfMajority(Majority):
+    """Of the answers whose share of the votes is at least `share`, the one with the best text; then the others.
+
+    Answers are in the order of their best texts, so that the first k distinct ones are what pass@k submits. If no
+    answer is frequent enough, the most frequent ones count as such. Di et al. (2025), arXiv:2510.03199, Algorithm 1.
+
+    Attributes:
+        share: in [0, 1]; None: two votes, `2 / n`.
+    """
+
+    share: float | None = None
+
+    name: ClassVar[str] = "best-of-majority"
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        posterior = posterior_of(of)
+        least = 2 / max(1, int((of.weights > 0).sum())) if self.share is None else self.share
+        least = min(least, max(posterior.values(), default=0.0)) * (1 - 1e-9)
+        assert of.answers is not None
+        common = np.array([a is not None and posterior.get(a, 0.0) >= least for a in of.answers])
+        order = by_score(of)
+        return order[np.argsort(~common[order], kind="stable")]
+
+
+@dataclass(frozen=True)
+class Shortest:
+    """The shortest text that ended by itself; those that did have one vote each."""
+
+    name: ClassVar[str] = "shortest"
+    needs_answer: ClassVar[bool] = False
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        counted = of.ended & (of.weights > 0)
+        counted = counted if counted.any() else of.weights > 0
+        return reweighted(of, counted.astype(np.float64)).weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        return np.lexsort([of.lengths, ~of.ended, ~(of.weights > 0)])
+
+
+def known() -> dict[str, Selection]:
+    """The rules by name, with their own options."""
+    from smcgen.scaling.rpc import RPC
+
+    rules = (Best, Sample, Weighted, Majority, BestOfMajority, Shortest, RPC)
+    return {rule.name: rule() for rule in rules}
 
 
 def as_selection(selection: str | Selection) -> Selection:
     """A rule by its name, or the rule itself."""
     if isinstance(selection, str):
-        if selection not in SELECTIONS:
-            raise UnknownName("selection", selection, SELECTIONS)
-        return SELECTIONS[selection]
+        if selection not in known():
+            raise UnknownName("selection", selection, known())
+        return known()[selection]
     if not isinstance(selection, Selection):
         raise InvalidArgument("selection", selection, "a selection rule or one of its names")
     return selection

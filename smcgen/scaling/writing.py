@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smcgen.text.answers import Extract, as_extractor
+from smcgen.text.equivalence import Equivalent, as_equivalence
 from smcgen.text.sampling import Sampling
 
 
@@ -15,8 +16,9 @@ class Writing:
         step: when a step ends, see `smcgen.text.Step`: rewards are asked, and particles move, between steps.
         max_steps, max_tokens: a text is cut off there.
         temperature, top_p, top_k: the base law.
-        answer: "number", "boxed", "line", a regex with one group, or a function of a text; None: texts have no
-            answer, and strategies that vote cannot be used.
+        answer: "number", "boxed", "line", "json:FIELD", a regex with one group, or a function of a text; None: texts
+            have no answer, and strategies that vote cannot be used.
+        equivalent: when two answers count as one: "exact", "string", "numeric", "math", or a function of two.
     """
 
     step: Any = "\n"
@@ -26,6 +28,7 @@ class Writing:
     top_p: float = 1.0
     top_k: int | None = None
     answer: str | Extract | None = None
+    equivalent: str | Equivalent = "exact"
 
     @property
     def sampling(self) -> Sampling:
@@ -36,6 +39,11 @@ class Writing:
     def extract(self) -> Extract | None:
         """How an answer is read."""
         return None if self.answer is None else as_extractor(self.answer)
+
+    @property
+    def same(self) -> Equivalent:
+        """When two answers count as one."""
+        return as_equivalence(self.equivalent)
 
     @property
     def steps(self) -> int:

@@ -84,7 +84,7 @@ class SteerResult(OneProblem):
         if self.status in _FAILED:
             return AnswerPosterior([], [])  # no text is possible, so no answer is
         weights = self.weights if weighted else np.ones(len(self.texts))
-        return AnswerPosterior([of(text) for text in self.texts], weights)
+        return AnswerPosterior([of(text) for text in self.texts], weights, self.smc.founders)
 
     def expectation(self, fn: Callable[[str], float]) -> float:
         """Self-normalised estimate of `E_pi[fn(x)]` for a function of a text."""

@@ -1,5 +1,8 @@
 """Reading answers, and the posterior over them."""
 
+import math
+
+import numpy as np
 import pytest
 
 from smcgen.errors import InvalidArgument
@@ -17,6 +20,9 @@ from smcgen.text.answers import AnswerPosterior, as_extractor
         ("boxed", r"\boxed{1} no, \boxed{2}", "2"),
         ("boxed", r"\boxed{unfinished", None),
         ("boxed", "nothing", None),
+        ("json:answer", 'so {"answer": 1} or {"answer": "two"}', "two"),
+        ("json:a.b", '{"a": {"b": 2.5}} {unfinished', "2.5"),
+        ("json:answer", "{} none", None),
         ("line", "a\n b \n\n", "b"),
         ("line", "", None),
         (r"A:(\d+)", "A:1\nA:22", "22"),
@@ -48,3 +54,27 @@ def test_posterior_without_answers():
     assert posterior.best is None
     assert len(posterior) == 0
     assert posterior.none == 1.0
+
+
+def test_standard_errors():
+    """Of n equal independent texts sqrt(p (1 - p) / n); families count as one."""
+    posterior = AnswerPosterior(["1", "1", "2", None], [1.0] * 4)
+    assert posterior.stderr("1") == pytest.approx(math.sqrt(0.25 / 4))
+    assert posterior.stderr(None) == pytest.approx(math.sqrt(0.25 * 0.75 / 4))
+    assert posterior.entropy == pytest.approx(1.5 * math.log(2))
+    copies = AnswerPosterior(["1", "1", "2", "2"], [1.0] * 4, [0, 0, 1, 1])
+    assert copies.stderr("1") == pytest.approx(math.sqrt(0.25 / 2))
+    assert math.isnan(AnswerPosterior(["1", "2"], [1.0, 1.0], [3, 3]).stderr("1"))
+
+
+def test_standard_error_is_the_spread_over_runs():
+    """Weighted texts: over many samples its square averages to the variance of the estimate, to leading order."""
+    rng = np.random.default_rng(0)
+    estimates, variances = [], []
+    for _ in range(400):
+        hits = rng.random(200) < 0.3
+        weights = np.where(hits, rng.exponential(1.0, 200), rng.exponential(0.5, 200))
+        posterior = AnswerPosterior(["1" if h else "2" for h in hits], weights)
+        estimates.append(posterior["1"])
+        variances.append(posterior.stderr("1") ** 2)
+    assert np.mean(variances) == pytest.approx(np.var(estimates), rel=0.35)  # sd of a variance: 7 %

@@ -91,6 +91,9 @@ class ToyEngine:
 
 def warp(logits: np.ndarray, s: Sampling) -> np.ndarray:
     """Log-probabilities under temperature, top-k, top-p; truncation row by row, without cleverness."""
+    if s.temperature == 0:
+        best = logits == logits.max(1, keepdims=True)
+        return np.where(best, 0.0, -np.inf)
     if not s.truncates:
         scaled = logits / s.temperature
         return scaled - np.logaddexp.reduce(scaled, 1, keepdims=True)

@@ -1,5 +1,6 @@
 """Resampling schemes; see `smcgen.core.resampling.base` for which to use, `.when` for when they are used."""
 
+from smcgen.core.resampling.annealed import Annealed as Annealed
 from smcgen.core.resampling.base import Conditional as Conditional
 from smcgen.core.resampling.base import ConditionalLaw as ConditionalLaw
 from smcgen.core.resampling.base import Resampling as Resampling

@@ -44,6 +44,8 @@ class Tilt(Twist):
         absorbing: what -inf nats before the end mean. False: nothing yet (the twist stays as it
             was), since the end may still be possible; a verifier that accepts finished texts only
             is such a reward. True: a text that is impossible now stays impossible, and is given up.
+        warmup: the twist's strength rises in proportion to the number of scores until there are this many, so that
+            early scores, which say little, move few particles; the end has the full strength.
     """
 
     reward: Reward
@@ -52,6 +54,7 @@ class Tilt(Twist):
     outcome: str | aggregate.Aggregate = "value"
     scale: Scale | None = None
     absorbing: bool = False
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.strength):
@@ -62,6 +65,8 @@ class Tilt(Twist):
             raise InvalidArgument(
                 "scale", self.scale, "'identity': the reward's scores are not probabilities"
             )
+        if self.warmup < 0:
+            raise InvalidArgument("warmup", self.warmup, "a number of steps >= 0")
         if self.twist != "none":
             aggregate.resolve("twist", self.twist)
         aggregate.resolve("outcome", self.outcome)
@@ -96,6 +101,9 @@ class Tilt(Twist):
         if not ended.all() and self.twist != "none":
             guide = aggregate.resolve("twist", self.twist)
             nats = self._nats(guide, history[~ended])
+            if self.warmup:
+                seen = (~np.isnan(history[~ended])).sum(1)
+                nats = np.where(nats > -np.inf, nats * np.minimum(1, seen / self.warmup), nats)
             waits = (nats == -np.inf) & (not self.absorbing)
             values[~ended] = np.where(waits, before[~ended], nats)
         return values
