@@ -96,6 +96,12 @@ class _LookaheadSession:
         reward.close()
         return scores
 
+    def mark(self) -> Any:
+        return self.inner.mark()
+
+    def rewind(self, mark: Any) -> None:
+        self.inner.rewind(mark)
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self.inner.take(ancestors)
 
