@@ -26,8 +26,8 @@ from smcgen.core.arguments import keys_of
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.genealogy import along, gridded
 from smcgen.core.reference import repeated
-from smcgen.core.resampling.base import double_uniforms, scaled_weights
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.fixed import double_uniforms
+from smcgen.core.resampling.multinomial import draw, scaled_weights
 from smcgen.core.resolve import resolve
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument, ModelError, UnknownName

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.cost import Cost
 from smcgen.core.genealogy import along, lineage_of
-from smcgen.core.resampling.base import double_uniforms, scaled_weights
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.fixed import double_uniforms
+from smcgen.core.resampling.multinomial import draw, scaled_weights
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
 

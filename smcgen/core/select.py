@@ -15,8 +15,8 @@ from jaxtyping import Array, Int
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
 from smcgen.core.resampling import Adaptive, conditional, weighted
-from smcgen.core.resampling.base import double_uniforms, scaled_weights
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.fixed import double_uniforms
+from smcgen.core.resampling.multinomial import draw, scaled_weights
 from smcgen.core.status import Status
 
 
@@ -49,22 +49,32 @@ def select(
     The key of step t is `fold_in(key, t)`, split once into one for each purpose, so a run can stop and go
     on at any step, and no key is used twice. `pinned` is the ancestor that particle 0 must get (conditional SMC).
     """
-    n = log_weights.shape[-1]
+    n, mapped = log_weights.shape[-1], log_weights.ndim > 1
+    due = active & resampler.due(t, ess, n)
+    split = partial(_step_keys, t=t)
+    keys = (jax.vmap(split) if mapped else split)(key)
 
-    def one(key, log_weights, ess, active, pinned):
-        resample, propagate, _ = _step_keys(key, t)
-        due = active & resampler.due(t, ess, n)
+    def one(key: Any, log_weights: Any, due: Any, pinned: Any) -> tuple[Any, Any]:
         if pinned is None:
-            drawn, new = weighted(resampler.scheme, resample, log_weights)
+            drawn, new = weighted(resampler.scheme, key, log_weights)
         else:
             fixed = jax.lax.stop_gradient(log_weights)
-            drawn = conditional(resampler.scheme)(resample, fixed, pinned)
+            drawn = conditional(resampler.scheme)(key, fixed, pinned)
             new = jnp.full_like(log_weights, -jnp.log(n))
-        ancestors = jnp.where(due, drawn, jnp.arange(n, dtype=jnp.int32))
-        return Selection(ancestors, jnp.where(due, new, log_weights), due, propagate)
+        stay = jnp.arange(n, dtype=jnp.int32)
+        return jnp.where(due, drawn, stay), jnp.where(due, new, log_weights)
 
-    run = one if log_weights.ndim == 1 else jax.vmap(one)
-    return run(key, log_weights, ess, active, pinned)
+    def draw() -> tuple[Any, Any]:
+        run = jax.vmap(one) if mapped else one
+        return run(keys[..., 0], log_weights, due, pinned)
+
+    def keep() -> tuple[Any, Any]:
+        stay = jnp.arange(n, dtype=jnp.int32)
+        return jnp.broadcast_to(stay, log_weights.shape), log_weights
+
+    # most steps of an adaptive run do not resample, and then need no draw
+    ancestors, new = jax.lax.cond(jnp.any(due), draw, keep)
+    return Selection(ancestors, new, due, keys[..., 1])
 
 
 @jax.jit

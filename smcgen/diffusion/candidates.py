@@ -9,8 +9,8 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, Int
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import double_uniforms, scaled_weights
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.fixed import double_uniforms
+from smcgen.core.resampling.multinomial import draw, scaled_weights
 
 
 def split_keys(key: RandomKey, num: int) -> list[RandomKey]:

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smcgen.core.resampling import SCHEMES, base, multinomial, resolve
+from smcgen.core.resampling import (
+    SCHEMES,
+    fixed,
+    killing,
+    multinomial,
+    resolve,
+    stratified,
+    systematic,
+)
 from smcgen.errors import InvalidArgument, UnknownName
+from tests.core import exact_resampling
 from tests.laws import LIMIT, assert_law, assert_unbiased
 
 NAMES = sorted(SCHEMES)
@@ -59,7 +68,9 @@ def bounds(name, nw):
     }.get(name, (0, np.inf))
 
 
-@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 3, 7])
+@pytest.mark.parametrize(
+    "n", [pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 7]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_expected_offspring_and_bounds(name, n):
     cases = jnp.asarray(CASES[n], jnp.float32)
@@ -119,22 +130,36 @@ def draw_seven(name, log_weights, seed):
 MIXED = [0.3, -0.4, 1.2, -0.7, 0.4, -1.5, 0.2]
 
 
-def test_multinomial_draws_are_independent():
-    """The law of the pair (A_1, A_7) is the product law: no order, no dependence."""
-    ancestors = draw_seven("multinomial", MIXED, 5)
-    w = weights(MIXED) / 7
-    pairs = np.zeros((7, 7))
-    np.add.at(pairs, (ancestors[:, 0], ancestors[:, 6]), 1)
-    assert_law(pairs, np.outer(w, w))
+# n W of four particles: a weight of zero, one above 2, one that is whole, even ones
+FOUR = [[1.5, 0.75, 0.75, 1.0], [0.2, 2.6, 0.0, 1.2], [1.1, 0.6, 1.7, 0.6], [1.0] * 4]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_law_of_the_offspring(name):
+    """The joint law of all counts, by enumeration."""
+    keys = jax.random.split(jax.random.key(4), (len(FOUR), RUNS))
+    log_weights = jnp.log(jnp.asarray(FOUR, jnp.float32))
+    drawn = jax.jit(jax.vmap(jax.vmap(SCHEMES[name], (0, None))))(keys, log_weights)
+    place = lambda counts: np.ravel_multi_index(tuple(np.moveaxis(counts, -1, 0)), (5,) * 4)
+    for nw, ancestors in zip(FOUR, np.asarray(drawn), strict=True):
+        probabilities = np.zeros(5**4)
+        for vector, p in exact_resampling.law(name, nw).items():
+            probabilities[place(np.bincount(vector, minlength=4))] += p
+        found = np.bincount(place(counts(ancestors, 4)), minlength=5**4)
+        assert_law(found, probabilities, f"{name}, n W {nw}")
 
 
 def test_killing_leaves_a_survivor_in_its_place():
-    """P(A_i = i) = s + (1 - s) W_i with s = W_i / max W."""
+    """P(A_i = i) >= W_i / max W, and the heaviest always stays; what is drawn goes to the others in order."""
     ancestors = draw_seven("killing", MIXED, 6)
-    w = weights(MIXED) / 7
-    s = w / w.max()
-    for i in range(7):
-        assert_unbiased(ancestors[:, i] == i, s[i] + (1 - s[i]) * w[i], f"slot {i}")
+    s = weights(MIXED) / weights(MIXED).max()
+    stays = ancestors == np.arange(7)
+    assert stays[:, s.argmax()].all()
+    error = np.sqrt(s * (1 - s) / len(stays))
+    assert (stays.mean(0) >= s - LIMIT * error).all()
+    assert (stays.mean(0)[s < 1] < 1).all()
+    for row, moved in zip(ancestors[:500], ~stays[:500], strict=True):
+        assert (np.diff(row[moved]) >= 0).all()
 
 
 @pytest.mark.parametrize("name", ["ssp", "residual", "multinomial"])
@@ -216,21 +241,60 @@ def test_multinomial_does_not_collapse_at_a_million():
 
 
 @pytest.mark.parametrize("bits", [0, 2**32 - 1])
-def test_uniforms_are_strictly_inside_the_unit_interval(bits, monkeypatch):
-    """The two extreme draws: u = 0 would choose a first particle of weight zero, u = 1 none."""
-    extreme = lambda key, shape, dtype: jnp.full(shape, bits, dtype)
-    monkeypatch.setattr(jax.random, "bits", extreme)
-    u = np.asarray(base.double_uniforms(jax.random.key(0), (3,)))
+def test_extreme_random_bits(bits, monkeypatch):
+    """u = 0 would choose a first particle of weight zero, u = 1 none."""
+    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.full(shape, bits, dtype))
+    words = lambda key, shape: jnp.full((*shape, 2), bits, jnp.uint32)
+    for module in (fixed, systematic, stratified, killing):  # `random_bits` asks `random_words`
+        monkeypatch.setattr(module, "random_words", words)
+    u = np.asarray(fixed.double_uniforms(jax.random.key(0), (3,)))
     assert u.dtype == np.float64
     assert (u > 0).all()
     assert (u < 1).all()
     cases = jnp.asarray(CASES[7])
-    schemes = [SCHEMES[name] for name in ("multinomial", "systematic", "killing")]
-    for ancestors in jax.jit(
-        lambda: [jax.vmap(s, (None, 0))(jax.random.key(0), cases) for s in schemes]
-    )():
+    each = lambda: [jax.vmap(s, (None, 0))(jax.random.key(0), cases) for s in SCHEMES.values()]
+    for ancestors in jax.jit(each)():
         assert (np.asarray(ancestors) >= 0).all()
         assert np.isfinite(np.take_along_axis(np.asarray(cases), np.asarray(ancestors), 1)).all()
+
+
+@pytest.mark.parametrize("n", [1, 128, 129, 1000, 70_001])
+def test_prefix_sums(n):
+    x = np.random.default_rng(n).integers(0, 2**40, n)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(fixed.prefix_sum(jnp.asarray(x)), np.cumsum(x))
+        np.testing.assert_array_equal(fixed._blocked(jnp.asarray(x)), np.cumsum(x))
+
+
+@pytest.mark.parametrize("n", [1, 3, 1000])
+def test_expected_copies_are_exact_where_they_can_be(n):
+    log_weights = np.random.default_rng(n).normal(0, 3, n).astype(np.float32)
+    log_weights[n // 2 + 1 :: 3] = -np.inf
+    with jax.enable_x64(True):
+        one = 1 << fixed.fraction_bits(n)
+        copies = np.asarray(fixed.expected_copies(jnp.asarray(log_weights, jnp.float32)))
+        assert copies.sum() == n * one
+        assert (copies[np.isneginf(log_weights)] == 0).all()
+        np.testing.assert_allclose(copies / one, weights(log_weights), atol=n / one, rtol=1e-14)
+        even = np.asarray(fixed.expected_copies(jnp.full(n, -3.7, jnp.float32)))
+        assert (even == one).all()
+
+
+def test_points_and_searching():
+    words = jax.random.bits(jax.random.key(0), (501,), jnp.uint32)
+    with jax.enable_x64(True):
+        one = 1 << fixed.fraction_bits(1000)
+        points = np.asarray(fixed.sorted_points(words, 400, 900 * one))
+        assert (np.diff(points[:400]) >= 0).all()
+        assert (points[400:] > 1000 * one).all()
+        assert stats.kstest(points[:400] / (900 * one), "uniform").pvalue > 1e-6
+        rng = np.random.default_rng(0)
+        edges = np.sort(np.repeat(rng.integers(0, 1000 * one, 700), rng.poisson(2, 700)))
+        edges[:5] = 0
+        edges = np.concatenate([edges, np.full(3, 1 << 62)])  # beyond the end
+        asked = np.sort(np.concatenate([[-1, 0, 1000 * one - 1], edges[::7], points[:100]]))
+        found = fixed.count_upto(jnp.asarray(edges), jnp.asarray(asked), 1000)
+        np.testing.assert_array_equal(found, np.searchsorted(edges, asked, side="right"))
 
 
 def test_inversion_at_the_edges():

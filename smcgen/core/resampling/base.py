@@ -12,18 +12,16 @@ differ in the variance of the offspring counts and in their cost:
 | ssp | floor or ceil of n W_i | pivotal sampling; consistent without any order of particles |
 | killing | any | a particle survives with probability W_i / max W: few copies when weights are even |
 
-Schemes act on one problem; `smcgen.core.select` maps them over problems. Inside, weights are
-double precision even where JAX's default is single: in float32 a cumulative sum over 10^7 particles loses
-whole particles, and `k + u` loses u above 2^23.
+Schemes act on one problem; `smcgen.core.select` maps them over problems. Inside they count in integers
+(`fixed.py`), so that nothing is lost at 10^7 particles where JAX's default is single precision.
 """
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Float64, Int, Int32
+from jaxtyping import Array, Float, Int, Int32
 
 from smcgen.core._types import RandomKey
 
@@ -107,78 +105,3 @@ class Conditional(Protocol):
         All -1 if no weight is positive.
         """
         ...
-
-
-def double_uniforms(key: RandomKey, shape: tuple[int, ...]) -> Float64[Array, "..."]:
-    """Uniforms strictly inside (0, 1) with 52 random bits; call it outside `enable_x64`."""
-    bits = jax.random.bits(key, (*shape, 2), jnp.uint32)
-    with jax.enable_x64(True):
-        high = (bits[..., 0] >> 6).astype(jnp.float64)
-        low = (bits[..., 1] >> 6).astype(jnp.float64)
-        # a 53rd bit would leave no room for the half, and round the largest uniform up to 1
-        return (high * 67108864.0 + low + 0.5) * 2.0**-52
-
-
-def scaled_weights(log_weights: Float[Array, " n"]) -> Float64[Array, " n"]:
-    """`n W_i` in double precision; exactly 1 for equal weights. Call it inside `enable_x64`."""
-    lw = log_weights.astype(jnp.float64)
-    top = jnp.max(lw)
-    w = jnp.exp(lw - jnp.where(jnp.isfinite(top), top, 0.0))
-    return w * (lw.shape[0] / jnp.sum(w))
-
-
-def cumulative(weights: Float64[Array, " n"]) -> Float64[Array, " n"]:
-    """Cumulative sums that do not decrease and do not rise at a weight of zero.
-
-    A parallel prefix sum adds in another order for each entry, so neighbours can differ by rounding
-    alone; without the running maximum such a step would be an ancestor of weight zero.
-    """
-    return lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0.0))
-
-
-def from_counts_below(below: Int[Array, " n"], weights: Float64[Array, " n"]) -> Int32[Array, " n"]:
-    """Sorted ancestors from `below[i]`, the number of draws that fall on particles 0..i.
-
-    Draws that rounding leaves over or short go to the last particle of positive weight.
-    """
-    n = below.shape[0]
-    index = jnp.arange(n, dtype=jnp.int32)
-    last = jnp.max(jnp.where(weights > 0, index, -1))
-    below = lax.cummax(jnp.where(weights > 0, jnp.clip(below, 0, n), 0).astype(jnp.int32))
-    edges = jnp.where(index >= last, n, below).astype(jnp.int32)
-    starts = jnp.zeros(n + 1, jnp.int32).at[edges].add(jnp.int32(1))
-    ancestors = jnp.cumsum(starts, dtype=jnp.int32)[:n]
-    return jnp.where(last >= 0, ancestors, -1).astype(jnp.int32)
-
-
-def from_counts(counts: Int[Array, " n"], weights: Float64[Array, " n"]) -> Int32[Array, " n"]:
-    """Sorted ancestors from offspring counts that sum to n."""
-    return from_counts_below(jnp.cumsum(counts.astype(jnp.int32), dtype=jnp.int32), weights)
-
-
-def first_slot(
-    ancestors: Int32[Array, " n"], slot: Int[Array, ""], pinned: Int[Array, ""]
-) -> Int32[Array, " n"]:
-    """Ancestors turned so that `slot`, one of those that hold `pinned`, comes first."""
-    turned = jnp.roll(ancestors, -slot)
-    return jnp.where(ancestors[0] >= 0, turned.at[0].set(pinned.astype(jnp.int32)), -1)
-
-
-def a_copy(
-    ancestors: Int32[Array, " n"], uniform: Float64[Array, ""], pinned: Int[Array, ""]
-) -> Int[Array, ""]:
-    """One of the slots of `pinned` among sorted ancestors, each with the same probability."""
-    first, end = jnp.searchsorted(ancestors, jnp.stack([pinned, pinned + 1]).astype(jnp.int32))
-    return jnp.clip(first + jnp.floor(uniform * (end - first)).astype(first.dtype), 0, end - 1)
-
-
-def point_within(
-    weights: Float64[Array, " n"], uniform: Float64[Array, ""], pinned: Int[Array, ""]
-) -> tuple[Int[Array, ""], Float64[Array, ""]]:
-    """A uniform point of the interval of length `weights[pinned]` in the cumulated weights: whole part, rest."""
-    edge = cumulative(weights)
-    left = jnp.where(pinned > 0, edge[pinned - 1], 0.0)
-    point = left + uniform * (edge[pinned] - left)
-    inside = jnp.clip(point, left, jnp.nextafter(edge[pinned], 0.0))
-    whole = jnp.clip(jnp.floor(inside), 0, len(weights) - 1)
-    return whole.astype(jnp.int32), inside - whole

@@ -4,25 +4,45 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float64, Int, Int32
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float64, Int, Int32, Int64
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import double_uniforms, first_slot, scaled_weights
+from smcgen.core.resampling.fixed import (
+    count_upto,
+    double_uniforms,
+    expected_copies,
+    fraction_bits,
+    or_none,
+    prefix_sum,
+    random_words,
+    roomy,
+    sorted_points,
+)
 from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.slots import first_slot, from_counts_below
 
 
 @dataclass(frozen=True)
 class Killing:
-    """`A_i = i` with probability `W_i / max_j W_j`, else `A_i ~ W`, independently.
+    """`A_i = i` with probability `W_i / max_j W_j`, else `A_i` is a draw by W, independently.
 
-    With even weights almost nothing is copied. Del Moral (2004), section 1.4.4; Karppinen, Singh and Vihola
-    (2023).
+    With even weights almost nothing is copied. The draws are handed to the killed in ascending order. Del
+    Moral (2004), section 1.4.4; Karppinen, Singh and Vihola (2023).
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        uniforms = double_uniforms(key, (2, len(log_weights)))
+        n = len(log_weights)
+        words = lax.optimization_barrier(random_words(key, (roomy(n + 1),)))
         with jax.enable_x64(True):
-            return survivors(scaled_weights(log_weights), uniforms)
+            copies = expected_copies(log_weights)
+            killed = ~survives(copies, (words[:n, 0].astype(jnp.float64) + 0.5) * 2.0**-32)
+            upto = prefix_sum(killed.astype(jnp.int32))
+            points = sorted_points(words[:, 1], upto[-1], n << fraction_bits(n))
+            drawn = from_counts_below(count_upto(points, prefix_sum(copies) - 1, n))
+            index = jnp.arange(n, dtype=jnp.int32)
+            # the k-th of the killed has the k-th draw
+            return or_none(log_weights, jnp.where(killed, drawn[jnp.maximum(upto - 1, 0)], index))
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
@@ -34,16 +54,18 @@ class Killing:
         n = len(log_weights)
         uniforms = double_uniforms(key, (2 * n + 1,))
         with jax.enable_x64(True):
-            weights = scaled_weights(log_weights)
-            top = jnp.maximum(jnp.max(weights), 1.0)  # the mean is 1, unless no weight is positive
-            slot = draw(uniforms[2 * n :], (1 - weights / top).at[pinned].add(n / top))[0]
-            ancestors = survivors(weights, uniforms[: 2 * n].reshape(2, n))
-            return first_slot(ancestors, slot, pinned)
+            copies = expected_copies(log_weights)
+            weights = copies.astype(jnp.float64)
+            top = jnp.max(weights)
+            index = jnp.arange(n, dtype=jnp.int32)
+            alive = survives(copies, uniforms[:n])
+            ancestors = jnp.where(alive, index, draw(uniforms[n : 2 * n], weights))
+            chance = (1 - weights / top).at[pinned].add(jnp.sum(weights) / top)
+            slot = draw(uniforms[2 * n :], chance)[0]
+            return or_none(log_weights, first_slot(ancestors, slot, pinned))
 
 
-def survivors(weights: Float64[Array, " n"], uniforms: Float64[Array, "2 n"]) -> Int32[Array, " n"]:
-    """Each particle, or what is drawn in its stead."""
-    survives = uniforms[0] * jnp.max(weights) < weights
-    index = jnp.arange(len(weights), dtype=jnp.int32)
-    ancestors = jnp.where(survives, index, draw(uniforms[1], weights))
-    return jnp.where(jnp.max(weights) > 0, ancestors, -1).astype(jnp.int32)
+def survives(copies: Int64[Array, " n"], uniforms: Float64[Array, " n"]) -> Bool[Array, " n"]:
+    """Whether each particle stays; the heaviest one does."""
+    weights = copies.astype(jnp.float64)
+    return uniforms * jnp.max(weights) < weights

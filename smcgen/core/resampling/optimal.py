@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Float64, Int32
+from jaxtyping import Array, Float, Float64, Int32, Int64
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import double_uniforms, scaled_weights
-from smcgen.core.resampling.systematic import comb_below
+from smcgen.core.resampling.fixed import fraction_bits, random_fraction, random_words
+from smcgen.core.resampling.multinomial import scaled_weights
+from smcgen.core.resampling.systematic import teeth_below
 from smcgen.errors import InvalidArgument
 
 
@@ -40,20 +41,20 @@ class Optimal:
             raise InvalidArgument(
                 "copies", self.copies, f"a divisor of the number of particles, {n}"
             )
-        offset = double_uniforms(key, ())
+        words = random_words(key, ())
         with jax.enable_x64(True):
-            weights = scaled_weights(jax.lax.stop_gradient(log_weights))
-            kept, new = thinned(weights, m, offset)
+            weights = scaled_weights(lax.stop_gradient(log_weights))
+            kept, new = thinned(weights, m, random_fraction(words, fraction_bits(n)))
             slot = jnp.arange(n, dtype=jnp.int32) // self.copies
             log_new = jnp.log(new[slot] / (n * self.copies)).astype(log_weights.dtype)
             return kept[slot], log_new
 
 
 def thinned(
-    weights: Float64[Array, " n"], m: int, offset: Float64[Array, ""]
+    weights: Float64[Array, " n"], m: int, offset: Int64[Array, ""]
 ) -> tuple[Int32[Array, " m"], Float64[Array, " m"]]:
     """Which m particles are kept, in order, and their weights; weight zero where there is none to keep."""
-    n = len(weights)
+    n, bits = len(weights), fraction_bits(len(weights))
     heaviest = jnp.sort(weights)[::-1]
     rest = jnp.cumsum(heaviest[::-1])[::-1][:m]  # of all but the k heaviest, k = 0..m-1
     threshold = rest / (m - jnp.arange(m))
@@ -62,7 +63,7 @@ def thinned(
     c = jnp.where(before < m, threshold[jnp.minimum(before, m - 1)], 0.0)
     sure = weights > c
     chance = jnp.where(sure | (c == 0), 0.0, jnp.minimum(weights / c, 1.0))
-    upto = comb_below(chance, offset)
+    upto = teeth_below(jnp.rint(chance * 2.0**bits).astype(jnp.int64), offset, bits)
     drawn = jnp.diff(upto, prepend=jnp.int32(0)) > 0
     keep = (sure | drawn) & (weights > 0)
     last = jnp.max(jnp.where(weights > 0, jnp.arange(n, dtype=jnp.int32), -1))

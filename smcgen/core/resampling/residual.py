@@ -4,17 +4,21 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float64, Int, Int32
+from jaxtyping import Array, Float, Int, Int32, Int64, UInt32
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import (
-    a_copy,
+from smcgen.core.resampling.fixed import (
+    count_upto,
     double_uniforms,
-    first_slot,
-    from_counts,
-    scaled_weights,
+    expected_copies,
+    fraction_bits,
+    or_none,
+    prefix_sum,
+    random_bits,
+    roomy,
+    sorted_points,
 )
-from smcgen.core.resampling.multinomial import draw
+from smcgen.core.resampling.slots import a_copy, first_slot, from_counts_below, whole_and_fraction
 
 
 @dataclass(frozen=True)
@@ -25,29 +29,42 @@ class Residual:
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        uniforms = double_uniforms(key, log_weights.shape)
+        words = random_bits(key, roomy(len(log_weights) + 1))
         with jax.enable_x64(True):
-            weights = scaled_weights(log_weights)
-            return completed(weights, draw(uniforms, weights - jnp.floor(weights)))
+            copies = expected_copies(log_weights)
+            draws = len(log_weights) - _sure(copies)[-1]
+            return or_none(log_weights, from_counts_below(drawn_below(copies, words, draws)))
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
     ) -> Int32[Array, " n"]:
         """With probability `floor(n W_b) / (n W_b)` one of b's certain copies, else one of the draws is b."""
-        uniforms = double_uniforms(key, (len(log_weights) + 2,))
+        n = len(log_weights)
+        choice, key = jax.random.split(key)
+        words = random_bits(key, roomy(n + 1))
+        uniforms = double_uniforms(choice, (2,))
         with jax.enable_x64(True):
-            weights = scaled_weights(log_weights)
-            certain = jnp.floor(weights)
-            drawn = draw(uniforms[2:], weights - certain)
-            forced = uniforms[0] * weights[pinned] >= certain[pinned]
-            drawn = drawn.at[0].set(jnp.where(forced, pinned.astype(jnp.int32), drawn[0]))
-            ancestors = completed(weights, drawn)
-            return first_slot(ancestors, a_copy(ancestors, uniforms[1], pinned), pinned)
+            copies, bits = expected_copies(log_weights), fraction_bits(n)
+            mass = copies[pinned]
+            forced = (uniforms[0] * mass >= mass >> bits << bits).astype(jnp.int32)
+            below = drawn_below(copies, words, n - _sure(copies)[-1] - forced)
+            below = below + jnp.where(jnp.arange(n) >= pinned, forced, 0)
+            ancestors = from_counts_below(below)
+            slot = a_copy(ancestors, uniforms[1], pinned)
+            return or_none(log_weights, first_slot(ancestors, slot, pinned))
 
 
-def completed(weights: Float64[Array, " n"], drawn: Int32[Array, " n"]) -> Int32[Array, " n"]:
-    """Certain copies, and as many of the draws as are left; sorted."""
-    n = len(weights)
-    certain = jnp.floor(weights).astype(jnp.int32)
-    used = jnp.arange(n) < n - jnp.sum(certain, dtype=jnp.int32)
-    return from_counts(certain.at[drawn].add(used.astype(jnp.int32)), weights)
+def _sure(copies: Int64[Array, " n"]) -> Int32[Array, " n"]:
+    """Certain copies of particles 0..i."""
+    return prefix_sum(whole_and_fraction(copies, fraction_bits(len(copies)))[0])
+
+
+def drawn_below(
+    copies: Int64[Array, " n"], words: UInt32[Array, " m"], draws: Int[Array, ""]
+) -> Int32[Array, " n"]:
+    """How many of the certain copies, and of so many draws by the fractions, fall on particles 0..i."""
+    n, bits = len(copies), fraction_bits(len(copies))
+    sure = _sure(copies)
+    fractions = prefix_sum(copies) - (sure.astype(jnp.int64) << bits)
+    points = sorted_points(words, draws, fractions[-1])
+    return sure + count_upto(points, fractions - 1, n)

@@ -5,16 +5,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float64, Int, Int32
+from jaxtyping import Array, Bool, Float, Float64, Int, Int32, Int64
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import (
-    a_copy,
+from smcgen.core.resampling.fixed import (
     double_uniforms,
-    first_slot,
-    from_counts,
-    scaled_weights,
+    expected_copies,
+    fraction_bits,
+    or_none,
 )
+from smcgen.core.resampling.slots import a_copy, first_slot, from_counts, whole_and_fraction
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class SSP:
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
         uniforms = double_uniforms(key, (_players(len(log_weights)),))
         with jax.enable_x64(True):
-            weights = scaled_weights(log_weights)
-            return from_counts(tournament(weights, uniforms), weights)
+            counts = tournament(expected_copies(log_weights), uniforms)
+            return or_none(log_weights, from_counts(counts))
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
@@ -43,19 +43,18 @@ class SSP:
         with which matches are played do not depend on who plays, so b's matches are a Markov chain
         whose law given its end is a ratio of two probabilities; those of the others stay as they are.
         """
-        n = len(log_weights)
+        n, players = len(log_weights), _players(len(log_weights))
         turn_key, key = jax.random.split(key)
         turn = jax.random.randint(turn_key, (), 0, n, jnp.int32)
-        players = _players(n)
         uniforms = double_uniforms(key, (players + 2,))
         with jax.enable_x64(True):
-            weights, here = scaled_weights(jnp.roll(log_weights, turn)), (pinned + turn) % n
-            mass, certain = weights[here], jnp.floor(weights[here])
-            extra = uniforms[players] * mass < (mass - certain) * (certain + 1)
+            copies, here = expected_copies(jnp.roll(log_weights, turn)), (pinned + turn) % n
+            whole, rest = whole_and_fraction(copies, fraction_bits(n))
+            extra = uniforms[players] * copies[here] < rest[here] * (whole[here] + 1.0)
             sure = _Outcome(here, extra)
-            drawn = from_counts(tournament(weights, uniforms[:players], sure), weights)
-            slot = a_copy(drawn, uniforms[players + 1], here)
-            return first_slot(jnp.where(drawn >= 0, (drawn - turn) % n, -1), slot, pinned)
+            ancestors = from_counts(tournament(copies, uniforms[:players], sure))
+            slot = a_copy(ancestors, uniforms[players + 1], here)
+            return or_none(log_weights, first_slot((ancestors - turn) % n, slot, pinned))
 
 
 class _Outcome(NamedTuple):
@@ -71,34 +70,35 @@ def _players(n: int) -> int:
 
 
 def tournament(
-    weights: Float64[Array, " n"], uniforms: Float64[Array, " m"], sure: _Outcome | None = None
+    copies: Int64[Array, " n"], uniforms: Float64[Array, " m"], sure: _Outcome | None = None
 ) -> Int32[Array, " n"]:
     """Offspring counts; with `sure`, given that this particle ends so."""
-    n, size = len(weights), len(uniforms)
-    floor = jnp.floor(weights)
-    fraction = jnp.pad(weights - floor, (0, size - n))
-    player = jnp.arange(size, dtype=jnp.int32)
-    extra = jnp.zeros(size, jnp.int32)
-    for round in range(size.bit_length() - 1):
+    n, size, bits = len(copies), len(uniforms), fraction_bits(len(copies))
+    whole, rest = whole_and_fraction(copies, bits)
+    fraction = jnp.pad(
+        rest.astype(jnp.float64) * 2.0**-bits, (0, size - n)
+    )  # exact, as are its sums
+    plays, rounds = jnp.bool_(True), []
+    for number in range(size.bit_length() - 1):
         a, b = fraction[0::2], fraction[1::2]
         total, u = a + b, uniforms[a.shape[0] : 2 * a.shape[0]]  # round r: the r-th dyadic block
         merge = total <= 1
         first_wins = jnp.where(merge, u * total < a, u * (2 - total) < 1 - b)
         if sure is not None:
-            seat = sure.particle >> round
+            seat = sure.particle >> number
             chance = _chance(fraction[seat], fraction[seat ^ 1], sure.extra)
             match, is_first = seat >> 1, seat % 2 == 0
             wins = u[match] < jnp.where(is_first, chance, 1 - chance)
-            plays = player[seat] == sure.particle
             first_wins = first_wins.at[match].set(jnp.where(plays, wins, first_wins[match]))
+            plays &= (first_wins[match] == is_first) == merge[match]
         # merge: the winner goes on with the sum. otherwise: the winner has its copy and is done
-        first_goes_on = first_wins == merge
-        done = jnp.where(first_goes_on, player[1::2], player[0::2])
-        extra = extra.at[done].set(jnp.where(merge, 0, 1).astype(jnp.int32))
-        player = jnp.where(first_goes_on, player[0::2], player[1::2])
+        rounds.append((first_wins == merge, jnp.where(merge, 0, 1).astype(jnp.int32)))
         fraction = jnp.where(merge, total, total - 1)
-    extra = extra.at[player].set(jnp.round(fraction).astype(jnp.int32))
-    return floor.astype(jnp.int32) + extra[:n]
+    extra = fraction.astype(jnp.int32)  # the last player's, 0 or 1; back to the seats it came from:
+    for first_goes_on, others in reversed(rounds):
+        pair = jnp.where(first_goes_on, extra, others), jnp.where(first_goes_on, others, extra)
+        extra = jnp.stack(pair, axis=1).reshape(-1)
+    return whole + extra[:n]
 
 
 def _chance(

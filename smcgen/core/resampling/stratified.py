@@ -4,16 +4,23 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float64, Int, Int32
+from jaxtyping import Array, Float, Int, Int32, Int64
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import (
-    cumulative,
+from smcgen.core.resampling.fixed import (
     double_uniforms,
+    expected_copies,
+    fraction_bits,
+    or_none,
+    prefix_sum,
+    random_fraction,
+    random_words,
+)
+from smcgen.core.resampling.slots import (
     first_slot,
     from_counts_below,
     point_within,
-    scaled_weights,
+    whole_and_fraction,
 )
 
 
@@ -25,32 +32,32 @@ class Stratified:
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        uniforms = double_uniforms(key, log_weights.shape)
+        n = len(log_weights)
+        words, bits = random_words(key, (n,)), fraction_bits(n)
         with jax.enable_x64(True):
-            return one_each(scaled_weights(log_weights), uniforms)
+            below = draws_below(expected_copies(log_weights), random_fraction(words, bits), bits)
+            return or_none(log_weights, from_counts_below(below))
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
     ) -> Int32[Array, " n"]:
         """One draw is uniform on the pinned particle's interval, in whose stratum it is the only one."""
-        n = log_weights.shape[0]
-        turn_key, key = jax.random.split(key)
+        n, bits = len(log_weights), fraction_bits(len(log_weights))
+        turn_key, place_key, key = jax.random.split(key, 3)
         turn = jax.random.randint(turn_key, (), 0, n, jnp.int32)
-        uniforms = double_uniforms(key, (n + 1,))
+        words, uniform = random_words(key, (n,)), double_uniforms(place_key, ())
         with jax.enable_x64(True):
-            weights, here = scaled_weights(jnp.roll(log_weights, turn)), (pinned + turn) % n
-            stratum, place = point_within(weights, uniforms[n], here)
-            drawn = one_each(weights, uniforms[:n].at[stratum].set(place))
-            back = jnp.where(drawn >= 0, (drawn - turn) % n, -1)
-            return first_slot(back, stratum, pinned)
+            copies, here = expected_copies(jnp.roll(log_weights, turn)), (pinned + turn) % n
+            stratum, place = point_within(copies, uniform, here)
+            offsets = random_fraction(words, bits).at[stratum].set(place)
+            ancestors = from_counts_below(draws_below(copies, offsets, bits))
+            return or_none(log_weights, first_slot((ancestors - turn) % n, stratum, pinned))
 
 
-def one_each(weights: Float64[Array, " n"], uniforms: Float64[Array, " n"]) -> Int32[Array, " n"]:
-    """Draw k lies at `k + uniforms[k]` of the cumulated weights, which end at n."""
-    n = len(weights)
-    edge = cumulative(weights)
-    whole = jnp.floor(edge)
+def draws_below(
+    copies: Int64[Array, " n"], offsets: Int64[Array, " n"], bits: int
+) -> Int32[Array, " n"]:
+    """How many of the points `k + offsets[k]` fall on particles 0..i."""
+    whole, rest = whole_and_fraction(prefix_sum(copies), bits)
     # the strata below `whole` lie wholly under the edge; only one is cut by it
-    stratum = jnp.clip(whole.astype(jnp.int32), 0, n - 1)
-    below = whole.astype(jnp.int32) + (edge - whole > uniforms[stratum])
-    return from_counts_below(below, weights)
+    return whole + (rest > offsets[jnp.minimum(whole, len(copies) - 1)]).astype(jnp.int32)

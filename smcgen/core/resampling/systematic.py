@@ -4,16 +4,23 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float64, Int, Int32
+from jaxtyping import Array, Float, Int, Int32, Int64
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import (
-    cumulative,
+from smcgen.core.resampling.fixed import (
     double_uniforms,
+    expected_copies,
+    fraction_bits,
+    or_none,
+    prefix_sum,
+    random_fraction,
+    random_words,
+)
+from smcgen.core.resampling.slots import (
     first_slot,
     from_counts_below,
     point_within,
-    scaled_weights,
+    whole_and_fraction,
 )
 
 
@@ -25,9 +32,10 @@ class Systematic:
     """
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
-        offset = double_uniforms(key, ())
+        words, bits = random_words(key, ()), fraction_bits(len(log_weights))
         with jax.enable_x64(True):
-            return comb(scaled_weights(log_weights), offset)
+            below = teeth_below(expected_copies(log_weights), random_fraction(words, bits), bits)
+            return or_none(log_weights, from_counts_below(below))
 
     def conditional(
         self, key: RandomKey, log_weights: Float[Array, " n"], pinned: Int[Array, ""]
@@ -37,20 +45,17 @@ class Systematic:
         Chopin and Singh (2015), algorithm 4: there the offset is drawn first, biased by the number of
         teeth it puts on the particle, and then one of these teeth.
         """
-        uniform = double_uniforms(key, ())
+        uniform, bits = double_uniforms(key, ()), fraction_bits(len(log_weights))
         with jax.enable_x64(True):
-            weights = scaled_weights(log_weights)
-            tooth, offset = point_within(weights, uniform, pinned)
-            return first_slot(comb(weights, offset), tooth, pinned)
+            copies = expected_copies(log_weights)
+            tooth, offset = point_within(copies, uniform, pinned)
+            ancestors = from_counts_below(teeth_below(copies, offset, bits))
+            return or_none(log_weights, first_slot(ancestors, tooth, pinned))
 
 
-def comb(weights: Float64[Array, " n"], offset: Float64[Array, ""]) -> Int32[Array, " n"]:
-    """Tooth k lies at `k + offset` of the cumulated weights, which end at n."""
-    return from_counts_below(comb_below(weights, offset), weights)
-
-
-def comb_below(weights: Float64[Array, " n"], offset: Float64[Array, ""]) -> Int32[Array, " n"]:
-    """How many teeth fall on particles 0..i."""
-    edge = cumulative(weights)
-    whole = jnp.floor(edge)
-    return whole.astype(jnp.int32) + (edge - whole > offset).astype(jnp.int32)
+def teeth_below(
+    copies: Int64[Array, " n"], offset: Int64[Array, ""], bits: int
+) -> Int32[Array, " n"]:
+    """How many of the points `k + offset` fall on particles 0..i."""
+    whole, rest = whole_and_fraction(prefix_sum(copies), bits)
+    return whole + (rest > offset).astype(jnp.int32)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core._types import RandomKey
-from smcgen.core.resampling.base import double_uniforms
+from smcgen.core.resampling.fixed import double_uniforms
 
 
 def double(xp: Any) -> AbstractContextManager[Any]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from smcgen.core.resampling.base import cumulative
+from smcgen.core.resampling.multinomial import cumulative
 from smcgen.diffusion.masked.orders import Confidence
 from smcgen.text.sampling import Sampling
 
