@@ -8,12 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core.body import Keep, Settings
+from smcgen.core.layout import layout_of
 from smcgen.core.resampling.when import resampler
 from smcgen.errors import InvalidArgument, UnknownName
 
 
 def settings_of(
-    n: Any, resampling: Any, ess_threshold: Any, keep: Any, ancestor_sampling: bool = False
+    n: Any,
+    resampling: Any,
+    ess_threshold: Any,
+    keep: Any,
+    ancestor_sampling: bool = False,
+    devices: Any = None,
+    batch_size: Any = None,
 ) -> Settings:
     """Settings of a run.
 
@@ -27,7 +34,15 @@ def settings_of(
     if keep not in get_args(Keep):
         raise UnknownName("keep", keep, get_args(Keep))
     schedule = resampler(resampling, float(ess_threshold))
-    return Settings(int(n), schedule, keep, ancestor_sampling)
+    if batch_size is not None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+            raise InvalidArgument("batch_size", batch_size, "an integer >= 1, or None")
+        if batch_size < 1 or devices is not None:
+            allowed = "an integer >= 1, or None; None with devices, which hold a part each anyhow"
+            raise InvalidArgument("batch_size", batch_size, allowed)
+        batch_size = int(batch_size)
+    layout = layout_of(devices, int(n))
+    return Settings(int(n), schedule, keep, ancestor_sampling, layout, batch_size)
 
 
 def keys_of(key: Any, problems: int | None) -> Any:

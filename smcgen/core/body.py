@@ -1,7 +1,7 @@
 """The SMC body: what one step does, whoever drives the loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
 from smcgen.core.drivers import Driver
+from smcgen.core.layout import Layout
 from smcgen.core.reference import at
 from smcgen.core.resampling import Adaptive, Transform, transformed
 from smcgen.core.resolve import Resolved
@@ -31,6 +32,9 @@ class Settings:
     resampler: Adaptive
     keep: Keep
     ancestor_sampling: bool = False
+    # how a run is computed, not what it is: a checkpoint may be resumed by another computer
+    layout: Layout = field(default=Layout(), repr=False)
+    batch_size: int | None = field(default=None, repr=False)
 
     @property
     def shows_ancestors(self) -> bool:
@@ -71,7 +75,7 @@ def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) ->
         assert model.init_pinned is not None
         state, log_g = model.init_pinned(key, settings.n, at(path, 0))
     shape = (settings.n,) if model.num_problems is None else (model.num_problems, settings.n)
-    log_g = _checked(log_g, shape, "init")
+    state, log_g = _laid_out(model, settings, state, _checked(log_g, shape, "init"))
     flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
     new = reweight(flat, log_g)
     zero = jnp.zeros(shape[:-1], jnp.int32)
@@ -116,17 +120,34 @@ def step(
         chosen,
         carry.log_weights,
     )
+    axis = _particle_axis(model)
+    state = settings.layout.spread(state, settings.n, axis)
     if path is None:
         state, log_g = model.step(chosen.propagate, t, state)
     else:
         assert model.step_pinned is not None
         state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
+    state, log_g = _laid_out(model, settings, state, log_g)
     small, increment = _account(carry._replace(state=None), chosen, log_g, t)
-    ancestors = chosen.ancestors if settings.shows_ancestors else None
+    ancestors = None
+    if settings.shows_ancestors:
+        ancestors = settings.layout.spread(chosen.ancestors, settings.n, axis)
     carry = small._replace(state=state)
     memory = kept(model, carry, settings)
     return carry, Info(ancestors, chosen.resampled, carry.ess, increment, *memory)
+
+
+def _particle_axis(model: Resolved) -> int:
+    return 0 if model.num_problems is None else 1
+
+
+def _laid_out(
+    model: Resolved, settings: Settings, state: PyTree, log_g: LogG
+) -> tuple[PyTree, LogG]:
+    """A population where `devices` wants it."""
+    axis, layout = _particle_axis(model), settings.layout
+    return layout.spread(state, settings.n, axis), layout.everywhere(log_g, axis)
 
 
 def until_done(

@@ -146,7 +146,8 @@ class Program:
     @property
     def gone(self) -> bool:
         """Whether this is the program of an object that is no more."""
-        return isinstance(self._structure, Frozen) and self._structure.value is None
+        objects = (self._structure, *(leaf for _, leaf in self._rest))
+        return any(isinstance(x, Frozen) and x.value is None for x in objects)
 
     def model(self, arrays: list[Any]) -> Any:
         """The model again."""
@@ -154,7 +155,7 @@ class Program:
             return self._structure.value
         leaves = list(arrays)
         for place, leaf in self._rest:
-            leaves.insert(place, leaf)
+            leaves.insert(place, leaf.value if isinstance(leaf, Frozen) else leaf)
         return jax.tree.unflatten(self._structure, leaves)
 
 
@@ -164,8 +165,11 @@ def split(model: Any) -> tuple[Program, list[Any]]:
     if jax.tree_util.treedef_is_leaf(structure):
         return Program(Frozen(model), ()), []
     is_data = [hasattr(x, "dtype") or isinstance(x, float) for x in leaves]
+    # an object inside a pytree (a model in a wrapper) is known as one that stands alone is
     rest = tuple(
-        (i, x) for i, (x, data) in enumerate(zip(leaves, is_data, strict=True)) if not data
+        (i, x if isinstance(x, _PLAIN) else Frozen(x))
+        for i, (x, data) in enumerate(zip(leaves, is_data, strict=True))
+        if not data
     )
     return Program(structure, rest), [x for x, data in zip(leaves, is_data, strict=True) if data]
 

@@ -14,7 +14,7 @@ not inherit from it means something else, and is left alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol
 
 import jax
@@ -30,6 +30,16 @@ def take_leading(state: PyTree, ancestors: Ancestors) -> PyTree:
         return jax.tree.map(lambda x: x[ancestors], state)
     problems = np.arange(ancestors.shape[0])[:, None]
     return jax.tree.map(lambda x: x[problems, ancestors], state)
+
+
+def needs(method: str) -> Callable[[Callable], Callable]:
+    """Marks a method that works if a subclass has written another one; without it, it is not a capability."""
+
+    def mark(function: Callable) -> Callable:
+        vars(function)["needs"] = method
+        return function
+
+    return mark
 
 
 class FeynmanKac(ABC, Generic[State]):

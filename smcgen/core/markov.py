@@ -13,9 +13,8 @@ from typing import Any
 import jax
 
 from smcgen.core._types import LogG, PyTree, RandomKey
-from smcgen.core.feynman_kac import FeynmanKac
+from smcgen.core.feynman_kac import FeynmanKac, needs
 from smcgen.core.reference import at, pinned, repeated
-from smcgen.core.resolve import needs
 
 
 class Markov(FeynmanKac[PyTree]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from smcgen.core.batches import in_batches
 from smcgen.core.compile import jitted
 from smcgen.core.feynman_kac import FeynmanKac, take_leading
 from smcgen.errors import ModelError
@@ -43,45 +44,38 @@ class Resolved:
         """For a model that is not traceable: ancestors are numpy, which torch and engines can index by."""
         return replace(self, take=lambda state, a: self.take(state, np.asarray(a)))
 
-    def jitted(self, model: Any) -> "Resolved":
+    def jitted(self, model: Any, batch_size: int | None) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
-        call = jitted(_call, model, static=(0,))
-        methods: dict[str, Callable] = {name: partial(call, name) for name in ("step", "take")}
+        call = jitted(_call, model, static=(0, 1))
+        bound = lambda name: partial(call, batch_size, name)
+        methods: dict[str, Callable] = {name: bound(name) for name in ("step", "take")}
         for name in ("step_pinned", "log_continue", "log_transition"):
             if getattr(self, name) is not None:
-                methods[name] = partial(call, name)
+                methods[name] = bound(name)
         if self.init_pinned is not None:
-            methods["init_pinned"] = jitted(_init_pinned, model, static=(1,))
-        return replace(self, init=jitted(_init, model, static=(1,)), **methods)
+            pinned = jitted(_init_pinned, model, static=(0, 2))
+            methods["init_pinned"] = partial(pinned, batch_size)
+        methods["init"] = partial(jitted(_init, model, static=(0, 2)), batch_size)
+        return replace(self, **methods)
 
 
-def _call(model: Any, name: str, *arguments: Any) -> Any:
-    return getattr(resolve(model), name)(*arguments)
+def _call(model: Any, batch_size: int | None, name: str, *arguments: Any) -> Any:
+    return getattr(resolve(model, batch_size), name)(*arguments)
 
 
-def _init(model: Any, key: Any, n: int) -> Any:
-    return model.init(key, n)
+def _init(model: Any, batch_size: int | None, key: Any, n: int) -> Any:
+    return in_batches(model, batch_size).init(key, n)
 
 
-def _init_pinned(model: Any, key: Any, n: int, reference: Any) -> Any:
-    return model.init_pinned(key, n, reference)
+def _init_pinned(model: Any, batch_size: int | None, key: Any, n: int, reference: Any) -> Any:
+    return in_batches(model, batch_size).init_pinned(key, n, reference)
 
 
-def needs(method: str) -> Callable[[Callable], Callable]:
-    """Marks a method that works if a subclass has written another one; without it, it is not a capability."""
-
-    def mark(function: Callable) -> Callable:
-        vars(function)["needs"] = method
-        return function
-
-    return mark
-
-
-def resolve(model: Any) -> Resolved:
-    """Check that `model` is a Feynman-Kac model and find its capabilities.
+def resolve(model: Any, batch_size: int | None = None) -> Resolved:
+    """Check that `model` is a Feynman-Kac model and find its capabilities; weight `batch_size` particles at a time.
 
     Raises:
-        ModelError: it is not; the message names what is missing.
+        ModelError: it is not, or cannot be weighted so; the message names what is missing.
     """
     missing = [name for name in ("init", "step") if not callable(getattr(model, name, None))]
     if not isinstance(getattr(model, "num_steps", None), int | np.integer):
@@ -91,6 +85,7 @@ def resolve(model: Any) -> Resolved:
             f"{type(model).__name__} is not a Feynman-Kac model: it lacks {', '.join(missing)}; "
             "see smcgen.FeynmanKac"
         )
+    model = in_batches(model, batch_size)
     return Resolved(
         num_steps=int(model.num_steps),
         traceable=bool(getattr(model, "traceable", True)),

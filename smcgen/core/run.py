@@ -54,9 +54,12 @@ def execute(
     path: Any = None,
 ) -> SMCResult:
     """Run the SMC body on a model by the driver that fits; along a reference path if there is one."""
-    resolved = resolve(model)
+    resolved = resolve(model, settings.batch_size)
     if on_error not in ("raise", "return"):
         raise InvalidArgument("on_error", on_error, "'raise' or 'return'")
+    if settings.layout.devices and not resolved.traceable:
+        allowed = f"None: {type(model).__name__} is not traceable, and moves its particles itself"
+        raise InvalidArgument("devices", f"{len(settings.layout.devices)} devices", allowed)
     keys = keys_of(key, resolved.num_problems)
     if resolved.traceable and not any(watching):
         if compiling.inside_trace():
@@ -90,7 +93,7 @@ def execute(
 
 
 def _run(model: Any, keys: Any, settings: Settings, path: Any) -> SMCResult:
-    return _traced(resolve(model), keys, settings, path)
+    return _traced(resolve(model, settings.batch_size), keys, settings, path)
 
 
 def _traced(model: Resolved, keys: Any, settings: Settings, path: Any = None) -> SMCResult:
@@ -121,7 +124,8 @@ class _HostRun:
         saved: Checkpoint | None,
         path: Any,
     ):
-        self._model = model.jitted(original) if model.traceable else model.on_host()
+        compiled = lambda: model.jitted(original, settings.batch_size)
+        self._model = compiled() if model.traceable else model.on_host()
         self._init_key, self._step_key = _split(keys)
         self._settings, self._watchers = settings, watchers
         self._meter = Meter()

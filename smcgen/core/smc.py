@@ -1,8 +1,8 @@
 """Sequential Monte Carlo: the public call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from smcgen.core._types import RandomKey
 from smcgen.core.arguments import settings_of
@@ -25,6 +25,8 @@ def smc(
     progress: bool = False,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,
+    devices: Sequence[Any] | None = None,
+    batch_size: int | None = None,
 ) -> SMCResult:
     """Run a particle filter on a Feynman-Kac model.
 
@@ -50,6 +52,10 @@ def smc(
         callback: called with a `Progress` after each step.
         checkpoint: a file written after each step. If it exists, the run goes on from it, and
             gives what the uninterrupted run would have given.
+        devices: share the particles of a traceable model among these: each moves and weights its part. Ancestors are
+            drawn from all weights, and the result is that of one device, to rounding.
+        batch_size: compute the potentials of a `Markov` model for so many particles at a time, to bound memory;
+            the result stays what it is.
 
     Returns:
         An `SMCResult`.
@@ -60,5 +66,7 @@ def smc(
         SMCError: the run failed (`error.result` has it so far).
         SMCInterrupted: Ctrl-C, also a KeyboardInterrupt (`.result` has the run so far).
     """
-    settings = settings_of(n_particles, resampling, ess_threshold, keep)
+    settings = settings_of(
+        n_particles, resampling, ess_threshold, keep, devices=devices, batch_size=batch_size
+    )
     return execute(model, key, settings, on_error, Watching(progress, callback, checkpoint))
