@@ -1,5 +1,6 @@
 """How often a kernel is applied between two targets: a number, or until the particles have moved enough."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,13 +58,27 @@ class Walked(NamedTuple):
     evaluations: Scalar
 
 
+def over(function: Callable, batch_size: int | None) -> Callable:
+    """A function of one particle, of all: at once, or `batch_size` at a time to bound memory."""
+    if batch_size is None:
+        return jax.vmap(function)
+    return lambda *all: jax.lax.map(lambda one: function(*one), all, batch_size=batch_size)
+
+
 def walk(
-    key: RandomKey, kernel: Kernel, target: Target, points: Point, tuning: PyTree, moves: Any
+    key: RandomKey,
+    kernel: Kernel,
+    target: Target,
+    points: Point,
+    tuning: PyTree,
+    moves: Any,
+    batch_size: int | None = None,
 ) -> Walked:
     """Move all particles, `moves` times or `Until`."""
     n = jax.tree.leaves(points)[0].shape[0]
     enter_key, leave_key = jax.random.split(key)
-    states = jax.vmap(lambda point: kernel.enter(target, point, tuning))(points)
+    states = over(lambda point: kernel.enter(target, point, tuning), batch_size)(points)
+    step = over(lambda key, s: kernel.step(key, target, s, tuning), batch_size)
     origin = _flat(kernel, states, tuning)
 
     def go_on(carry: tuple[Any, Any, Any]) -> Any:
@@ -76,7 +91,7 @@ def walk(
     def move(carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         states, k, (accepted, evaluations) = carry
         keys = jax.random.split(jax.random.fold_in(enter_key, k), n)
-        states, moved = jax.vmap(lambda key, s: kernel.step(key, target, s, tuning))(keys, states)
+        states, moved = step(keys, states)
         return states, k + 1, (accepted + mean(moved), evaluations + total(moved, n))
 
     zero = jnp.zeros(())
@@ -84,7 +99,8 @@ def walk(
         go_on, move, (states, jnp.int32(0), (zero, zero))
     )
     keys = jax.random.split(leave_key, n)
-    points = jax.vmap(lambda key, s: kernel.leave(key, target, s, tuning))(keys, states)
+    leave = over(lambda key, s: kernel.leave(key, target, s, tuning), batch_size)
+    points = leave(keys, states)
     return Walked(points, accepted / jnp.maximum(k, 1), k, evaluations)
 
 
@@ -96,22 +112,23 @@ def chains(
     tuning: PyTree,
     length: int,
     thin: int,
+    batch_size: int | None = None,
 ) -> Walked:
     """Chains of `length` points from each particle, their start included, every `thin` moves: (n, length, ...)."""
     n = jax.tree.leaves(points)[0].shape[0]
-    states = jax.vmap(lambda point: kernel.enter(target, point, tuning))(points)
+    states = over(lambda point: kernel.enter(target, point, tuning), batch_size)(points)
+    step = over(lambda key, s: kernel.step(key, target, s, tuning), batch_size)
+    leave = over(lambda key, s: kernel.leave(key, target, s, tuning), batch_size)
 
     def one(states: PyTree, key: RandomKey) -> tuple[PyTree, Moved]:
-        states, moved = jax.vmap(lambda key, s: kernel.step(key, target, s, tuning))(
-            jax.random.split(key, n), states
-        )
+        states, moved = step(jax.random.split(key, n), states)
         return states, Moved(mean(moved), total(moved, n))
 
     def link(states: PyTree, key: RandomKey) -> tuple[PyTree, tuple[Point, Moved]]:
         move_key, leave_key = jax.random.split(key)
         states, moved = jax.lax.scan(one, states, jax.random.split(move_key, thin))
         keys = jax.random.split(leave_key, n)
-        kept = jax.vmap(lambda key, s: kernel.leave(key, target, s, tuning))(keys, states)
+        kept = leave(keys, states)
         return states, (kept, moved)
 
     _, (kept, moved) = jax.lax.scan(link, states, jax.random.split(key, length - 1))

@@ -12,7 +12,7 @@ from smcgen.core.feynman_kac import FeynmanKac
 from smcgen.samplers.base import Kernel, Path, Point, Target, power
 from smcgen.samplers.kernels.tuning import static
 from smcgen.samplers.ladders import Ladder
-from smcgen.samplers.moves import Walked, pick, walk
+from smcgen.samplers.moves import Walked, over, pick, walk
 from smcgen.samplers.trace import Trace
 
 
@@ -58,8 +58,8 @@ class PersistentSampler(FeynmanKac):
 
     Args:
         path: a continuous path.
-        kernel, ladder, moves, fixed, keep_tuning: as for `SMCSampler`. An adaptive ladder keeps a share k of the ESS of
-            *all* points, which tends to n k / (1 - k).
+        kernel, ladder, moves, fixed, keep_tuning, batch_size: as for `SMCSampler`. An adaptive ladder keeps a share k
+            of the ESS of *all* points, which tends to n k / (1 - k).
     """
 
     path: Path
@@ -68,6 +68,7 @@ class PersistentSampler(FeynmanKac):
     moves: Any
     fixed: Any = None
     keep_tuning: bool = static(False)
+    batch_size: int | None = static(None)
 
     @property
     def num_steps(self) -> int:
@@ -81,7 +82,7 @@ class PersistentSampler(FeynmanKac):
         x = jax.vmap(self.path.sample)(jax.random.split(draw_key, n))
         self.kernel.check(self.path, jax.tree.map(lambda a: a[0], x))
         evaluate = lambda key, x: self.path.evaluate(key, x, at)
-        points = jax.vmap(evaluate)(jax.random.split(evaluate_key, n), x)
+        points = over(evaluate, self.batch_size)(jax.random.split(evaluate_key, n), x)
         rows = self.num_steps + 1
         room = lambda a: jnp.zeros((rows, *a.shape), a.dtype).at[0].set(a)
         first = power(points.log_likelihood, at)
@@ -110,7 +111,8 @@ class PersistentSampler(FeynmanKac):
         rows = pick(pick_key, columns.T)
         start = jax.tree.map(lambda a: a[rows, state.chosen], state.points)
         moves = self.moves[t] if isinstance(self.moves, jax.Array) else self.moves
-        walked = walk(move_key, self.kernel, Target(self.path, at), start, tuning, moves)
+        target = Target(self.path, at)
+        walked = walk(move_key, self.kernel, target, start, tuning, moves, self.batch_size)
         write = lambda all, new: all.at[t].set(new)
         state = state._replace(
             points=jax.tree.map(write, state.points, walked.points),

@@ -47,7 +47,7 @@ class Plan:
         shared = {"ladder": given, "moves": moves, "fixed": tuning}
         if isinstance(sampler, PersistentSampler):
             return replace(sampler, **shared)
-        names = ("path", "kernel", "length", "only_resampled")
+        names = ("path", "kernel", "length", "only_resampled", "batch_size")
         return SMCSampler(**{name: getattr(sampler, name) for name in names}, **shared)
 
 
@@ -60,6 +60,7 @@ def plan(
     waste_free: Any,
     persistent: bool,
     ess_threshold: Any,
+    batch_size: Any = None,
 ) -> Plan:
     """The sampler that the arguments of `sample` describe."""
     if not isinstance(path, Path):
@@ -71,6 +72,11 @@ def plan(
         or n_particles < 1
     ):
         raise InvalidArgument("n_particles", n_particles, "an integer >= 1")
+    if batch_size is not None:
+        whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+        if not whole or batch_size < 1:
+            raise InvalidArgument("batch_size", batch_size, "an integer >= 1, or None")
+        batch_size = int(batch_size)
     kernel = ("hmc" if path.differentiable else "random_walk") if kernel is None else kernel
     kernel = kernels.resolve(kernel)
     ladder = ladders.resolve(ladder, path)
@@ -86,10 +92,11 @@ def plan(
     if persistent:
         if not path.continuous:
             raise InvalidArgument("persistent", True, "False: this path is a sequence of targets")
-        sampler = PersistentSampler(path, kernel, ladder, moves)
+        sampler = PersistentSampler(path, kernel, ladder, moves, batch_size=batch_size)
     else:
         kind = AdaptiveSampler if ladder.adaptive else SMCSampler
-        sampler = kind(path, kernel, ladder, moves, length, only_resampled=not path.continuous)
+        shared = path, kernel, ladder, moves, length
+        sampler = kind(*shared, only_resampled=not path.continuous, batch_size=batch_size)
     return Plan(sampler, int(n_particles) // length, ess_threshold)
 
 

@@ -30,6 +30,7 @@ def sample_posterior(
     persistent: bool = False,
     unbiased: bool = False,
     n_runs: int = 1,
+    batch_size: int | None = None,
     on_error: Literal["raise", "return"] = "raise",
     progress: bool = False,
     checkpoint: str | Path | None = None,
@@ -54,7 +55,7 @@ def sample_posterior(
         n_draws: draws in `posterior`, for each run. Default: as many as there are particles.
         equal_weights: draw by weight, so that draws are equally weighted, as ArviZ takes them to be. If False,
             `posterior` has all particles and `sample_stats.log_weight` their weights.
-        kernel, ladder, moves, waste_free, persistent, unbiased, on_error, progress, checkpoint: see
+        kernel, ladder, moves, waste_free, persistent, unbiased, batch_size, on_error, progress, checkpoint: see
             `smcgen.samplers.sample`.
         n_runs: independent runs; chains to ArviZ.
         arviz_options: further options of `arviz.from_numpyro`: coords, dims, log_likelihood, ...
@@ -103,6 +104,7 @@ def sample_posterior(
         persistent=persistent,
         unbiased=unbiased,
         n_runs=n_runs,
+        batch_size=batch_size,
         on_error=on_error,
         progress=progress,
         checkpoint=checkpoint,

@@ -39,6 +39,7 @@ def sample(
     n_runs: int = 1,
     resampling: str | Resampling = "systematic",
     ess_threshold: float | None = None,
+    batch_size: int | None = None,
     keep: Literal["summary", "ancestors", "particles"] = "summary",
     on_error: Literal["raise", "return"] = "raise",
     progress: bool = False,
@@ -64,6 +65,7 @@ def sample(
         resampling: a scheme or its name.
         ess_threshold: resample below this share of n. Default: 1 (always) with an "ess" ladder, waste-free and
             persistent; .5 otherwise. On a `DataTempering` path particles move after a resampling only, as in IBIS.
+        batch_size: move and weight so many particles at a time, to bound memory; what comes out stays as it is.
         keep, on_error, progress, callback, checkpoint: as in `smcgen.smc`. A pilot run's checkpoint is the file
             `checkpoint` with `.pilot` appended.
 
@@ -76,7 +78,8 @@ def sample(
         SMCInterrupted: Ctrl-C; `.result` has the run so far.
         MissingExtra: the kernel needs blackjax, which is not installed.
     """
-    chosen = plan(path, n_particles, kernel, ladder, moves, waste_free, persistent, ess_threshold)
+    how = kernel, ladder, moves, waste_free, persistent, ess_threshold, batch_size
+    chosen = plan(path, n_particles, *how)
     if isinstance(n_runs, bool) or not isinstance(n_runs, int | np.integer) or n_runs < 1:
         raise InvalidArgument("n_runs", n_runs, "an integer >= 1")
     if n_runs > 1 and checkpoint:

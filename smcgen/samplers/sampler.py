@@ -12,7 +12,7 @@ from smcgen.core.feynman_kac import FeynmanKac
 from smcgen.samplers.base import Kernel, Path, Point, Target
 from smcgen.samplers.kernels.tuning import static
 from smcgen.samplers.ladders import Ladder
-from smcgen.samplers.moves import Walked, chains, pick, walk
+from smcgen.samplers.moves import Walked, chains, over, pick, walk
 from smcgen.samplers.trace import Trace
 from smcgen.samplers.variance import chain_variance
 
@@ -64,6 +64,7 @@ class SMCSampler(FeynmanKac):
         fixed: parameters of the kernel at times 0..T, leading axis T + 1 (a trace's `tuning`), instead of tuning.
         only_resampled: move after a resampling only, as in IBIS (Chopin 2002).
         keep_tuning: remember the kernel's parameters of every step in the trace.
+        batch_size: evaluate so many particles at a time.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class SMCSampler(FeynmanKac):
     fixed: Any = None
     only_resampled: bool = static(False)
     keep_tuning: bool = static(False)
+    batch_size: int | None = static(None)
 
     @property
     def num_steps(self) -> int:
@@ -88,7 +90,7 @@ class SMCSampler(FeynmanKac):
         x = jax.vmap(self.path.sample)(jax.random.split(draw_key, count))
         self.kernel.check(self.path, jax.tree.map(lambda a: a[0], x))
         evaluate = lambda key, x: self.path.evaluate(key, x, start)
-        points = jax.vmap(evaluate)(jax.random.split(evaluate_key, count), x)
+        points = over(evaluate, self.batch_size)(jax.random.split(evaluate_key, count), x)
         points = jax.tree.map(lambda a: a.reshape(n, self.length, *a.shape[1:]), points)
         at = jnp.asarray(start, jnp.result_type(float) if self.path.continuous else jnp.int32)
         zero = jnp.zeros(())
@@ -103,11 +105,11 @@ class SMCSampler(FeynmanKac):
         target = Target(self.path, at)
 
         def move() -> Walked:
-            start = self._pick(pick_key, state)
+            shared = self.kernel, target, self._pick(pick_key, state), tuning
             if self.length > 1:
-                return chains(move_key, self.kernel, target, start, tuning, self.length, self.moves)
+                return chains(move_key, *shared, self.length, self.moves, self.batch_size)
             moves = self.moves[t] if isinstance(self.moves, jax.Array) else self.moves
-            walked = walk(move_key, self.kernel, target, start, tuning, moves)
+            walked = walk(move_key, *shared, moves, self.batch_size)
             return walked._replace(points=jax.tree.map(lambda a: a[:, None], walked.points))
 
         if self.only_resampled:
@@ -166,8 +168,8 @@ class SMCSampler(FeynmanKac):
         ratio = jax.vmap(self.path.log_ratio, (0, None, None))
         end = jnp.asarray(self.path.end, at.dtype)
         to = self.ladder.next(t, at, end, lambda to: ratio(flat, at, to), flat_weights)
-        advance = jax.vmap(self.path.advance, (0, 0, None, None))
-        flat, log_g = advance(jax.random.split(key, n * self.length), flat, at, to)
+        advance = over(lambda key, point: self.path.advance(key, point, at, to), self.batch_size)
+        flat, log_g = advance(jax.random.split(key, n * self.length), flat)
         grid = log_g.reshape(n, self.length)
         group = grid[:, 0] if self.length == 1 else _log_mean(grid)
         new_weights = flat_weights + log_g

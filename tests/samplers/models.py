@@ -1,4 +1,4 @@
-"""Targets whose evidence and posterior are known: linear-Gaussian, Ising, sequential, constrained."""
+"""Targets whose evidence and posterior are known: linear-Gaussian, logistic, Ising, sequential, constrained."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 from jax.tree_util import Partial
-from scipy import stats
+from scipy import special, stats
 
 from smcgen.samplers import RandomWalk, Tempering
 
@@ -44,6 +44,32 @@ _rng = np.random.default_rng(7)
 X3 = np.round(_rng.normal(size=(6, 3)), 1)
 Y3 = np.round(X3 @ [1.0, -0.5, 0.3] + 0.7 * _rng.normal(size=6), 1)
 SIGMA = 0.7
+
+
+# ---- logistic regression with two coefficients ---------------------------------------------------------------
+
+
+def log_logistic(data, x):
+    logits = data["X"] @ x
+    return jnp.sum(jax.nn.log_sigmoid(jnp.where(data["hit"], logits, -logits)))
+
+
+def logistic(X, hit):
+    """x ~ N(0, I), hit ~ Bernoulli(sigmoid(X x))."""
+    data = {"X": jnp.asarray(X, jnp.float32), "hit": jnp.asarray(hit)}
+    return Tempering(Partial(draw_normal, data["X"][0]), log_normal, Partial(log_logistic, data))
+
+
+def exact_logistic(X, hit):
+    """Evidence and posterior mean, on a grid that is fine and wide: to ten digits for a smooth density."""
+    axis = np.linspace(-8, 8, 401)
+    x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    logits = x @ np.asarray(X, np.float64).T
+    density = stats.norm.pdf(x).prod(-1) * special.expit(np.where(hit, logits, -logits)).prod(-1)
+    mass = density * (axis[1] - axis[0]) ** 2
+    return mass.sum(), (mass[..., None] * x).sum((0, 1)) / mass.sum()
+
+
 LINEAR = linear(X3, Y3, SIGMA)
 LADDER = (0.1, 0.35, 1.0)
 

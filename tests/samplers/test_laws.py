@@ -42,6 +42,19 @@ def test_standard_and_waste_free_on_linear_regression(length):
     assert resampled.all() if length > 1 else 0.05 < resampled.mean() < 0.95
 
 
+def test_logistic_regression():
+    """Against a fine grid."""
+    hit = Y3 > 0
+    assert 0 < hit.sum() < len(hit)
+    sampler = SMCSampler(
+        models.logistic(2 * X3[:, :2], hit), fixed_walk(2, 0.5), Given(jnp.array(LADDER)), 2
+    )
+    z_hat, zphi_hat, _ = many(sampler, 6, 6000, lambda points: points.x[..., 0])
+    z, mean = models.exact_logistic(2 * X3[:, :2], hit)
+    assert_unbiased(z_hat / z, 1.0, "Z")
+    assert_unbiased(zphi_hat / z, mean[0], "Z phi")
+
+
 def test_ising_with_a_kernel_of_ones_own():
     beta = 0.7
     kernel = Custom(Partial(models.gibbs, jnp.float32(beta)))
