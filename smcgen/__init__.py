@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from smcgen.core.cost import Cost as Cost
     from smcgen.core.each import smc_each as smc_each
     from smcgen.core.feynman_kac import FeynmanKac as FeynmanKac
+    from smcgen.core.finite import FiniteChain as FiniteChain
     from smcgen.core.gibbs import particle_gibbs as particle_gibbs
     from smcgen.core.markov import Markov as Markov
     from smcgen.core.result import SMCResult as SMCResult
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from smcgen.core.tree import Remembering as Remembering
     from smcgen.core.tree import remembered_paths as remembered_paths
     from smcgen.errors import SmcgenError as SmcgenError
+    from smcgen.learn.bounds import EvidenceBounds as EvidenceBounds
+    from smcgen.learn.bounds import evidence_bounds as evidence_bounds
     from smcgen.samplers.posterior import sample_posterior as sample_posterior
     from smcgen.text.potentials.algebra import where as where
     from smcgen.text.result import SteerResult as SteerResult
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "Chains": "smcgen.core.chains",
     "Cost": "smcgen.core.cost",
+    "EvidenceBounds": "smcgen.learn.bounds",
     "FeynmanKac": "smcgen.core.feynman_kac",
+    "FiniteChain": "smcgen.core.finite",
     "Markov": "smcgen.core.markov",
     "Progress": "smcgen.core.run",
     "Remembering": "smcgen.core.tree",
@@ -49,6 +54,7 @@ _NAMES = {
     "SteerResult": "smcgen.text.result",
     "backward_sample": "smcgen.core.backward",
     "conditional_smc": "smcgen.core.conditional",
+    "evidence_bounds": "smcgen.learn.bounds",
     "fixed_lag": "smcgen.core.additive",
     "particle_gibbs": "smcgen.core.gibbs",
     "remembered_paths": "smcgen.core.tree",
@@ -62,7 +68,9 @@ _NAMES = {
 __all__ = [
     "Chains",
     "Cost",
+    "EvidenceBounds",
     "FeynmanKac",
+    "FiniteChain",
     "Markov",
     "Progress",
     "Remembering",
@@ -75,6 +83,7 @@ __all__ = [
     "__version__",
     "backward_sample",
     "conditional_smc",
+    "evidence_bounds",
     "fixed_lag",
     "particle_gibbs",
     "remembered_paths",

@@ -1,9 +1,12 @@
 """Proposals: move particles by another law, and weight them for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from flax import linen
 from numpyro.distributions import Distribution
 
 from smcgen.core._types import LogG, PyTree
@@ -24,7 +27,7 @@ class Proposed(Kernels):
     Args:
         model: a `Markov` model with `log_initial` and `log_m`.
         proposal: `(model, t, x_prev) -> law`, a NumPyro distribution of batch shape (n,), or () at t = 0, where
-            `x_prev` is None. A pytree if it has parameters, or a function.
+            `x_prev` is None. A pytree if it has parameters (`GaussianProposal`), or a function.
 
     Raises:
         ModelError: the model lacks a density; when it is first run.
@@ -55,3 +58,55 @@ class Proposed(Kernels):
                 "the density of what it replaces"
             ) from error
         return self.model.log_g(t, x_prev, x) + log_m - law.log_prob(x)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GaussianProposal:
+    """A Gaussian that a network moves away from the model's own law:
+
+        q_t = N(m_t + s_t a, (s_t exp(b))^2),    (a, b) = f_theta(x_{t-1}, y_t, [t = 0])
+
+    m and s are mean and standard deviation of the model's law of x_t, coordinate by coordinate, so a network that
+    says 0 proposes by the model where its coordinates are independent. For `smcgen.ssm.Guided` and `Proposed`.
+
+    Args:
+        module: f, a flax module from (n, features) to (n, 2 d). Features are the d numbers of `x_{t-1}` (0 at t = 0),
+            those of y_t if there are any, and 1 at t = 0, else 0.
+        params: theta; `GaussianProposal.params_for` makes some.
+
+    Raises:
+        ModelError: the module gives another shape; when it is first run.
+    """
+
+    module: linen.Module = field(metadata={"static": True})
+    params: PyTree
+
+    @staticmethod
+    def params_for(module: linen.Module, dim: int, seen: int = 0, key: int = 0) -> PyTree:
+        """Parameters to begin with, for states of `dim` numbers and observations of `seen`."""
+        return module.init(jax.random.key(key), jnp.zeros((1, dim + seen + 1)))
+
+    def __call__(self, model: Any, t: Any, x_prev: Any, y: Any = None) -> Distribution:
+        prior = model.initial() if x_prev is None else model.transition(t, x_prev)
+        event = prior.event_shape
+        d = event[0] if event else 1
+        n = 1 if x_prev is None else len(x_prev)
+        last = jnp.zeros((n, d)) if x_prev is None else jnp.reshape(x_prev, (n, d))
+        seen = jnp.zeros((n, 0)) if y is None else jnp.broadcast_to(jnp.ravel(y), (n, jnp.size(y)))
+        first = jnp.full((n, 1), float(x_prev is None))
+        out = self.module.apply(self.params, jnp.concatenate([last, seen, first], axis=-1))
+        if getattr(out, "shape", None) != (n, 2 * d):
+            found = f"shape {out.shape}" if isinstance(out, jax.Array) else type(out).__name__
+            raise ModelError(
+                f"module {type(self.module).__name__} gives {found}; expected {(n, 2 * d)}: shift and log-scale of "
+                f"each of {d} coordinates"
+            )
+        shift, log_scale = jnp.split(out, 2, axis=-1)  # pyright: ignore[reportArgumentType]
+        if x_prev is None:
+            shift, log_scale = shift[0], log_scale[0]
+        if not event:
+            shift, log_scale = shift[..., 0], log_scale[..., 0]
+        scale = jnp.sqrt(prior.variance)
+        law = dist.Normal(prior.mean + scale * shift, scale * jnp.exp(log_scale))
+        return law.to_event(len(event)) if event else law

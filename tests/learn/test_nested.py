@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from scipy import stats
 
 import smcgen
-from smcgen.learn import Nested
+from smcgen.errors import InvalidArgument, ModelError
+from smcgen.learn import Nested, Twisted
 from tests.laws import assert_unbiased
 from tests.learn.models import hidden, linear
 
@@ -68,3 +70,34 @@ def test_unbiased_with_smc_over_coordinates_inside():
 
     log_z, _ = many(Nested(model, 4, inner), 10_000, 8)
     assert_unbiased(np.exp(log_z) / np.exp(model.kalman()), 1.0)
+
+
+@pytest.mark.slow
+def test_many_inner_particles_give_the_fully_adapted_filter():
+    """That filter in closed form is the model twisted by its own potentials; F-tests at one in a million."""
+    model = linear(1, r=0.3, steps=6)
+    variance = lambda model: many(model, 300, 16)[0].var(ddof=1)
+    bootstrap, nested = variance(model), variance(Nested(model, 64))
+    adapted = variance(Twisted(model, model.own_twist()))
+    limit = stats.f.isf(1e-6, 299, 299)
+    assert bootstrap / nested > limit
+    assert 1 / limit < nested / adapted < limit
+
+
+@pytest.mark.slow
+def test_paths_are_those_of_the_states_and_errors_are_said():
+    model = hidden(steps=2)
+    run = smcgen.smc(Nested(model, 2), 0, 4, keep="particles")
+    assert run.history.shape == (3, 4)
+    np.testing.assert_array_equal(run.trajectories()[-1], run.particles)
+
+    class Plain(smcgen.FeynmanKac):
+        num_steps = 1
+        init = step = lambda self, *arguments: None
+
+    for bad, error, message in (
+        (Nested(Plain(), 2), ModelError, "traceable smcgen.Markov"),
+        (Nested(model, 0), InvalidArgument, "inner_particles"),
+    ):
+        with pytest.raises(error, match=message):
+            smcgen.smc(bad, 0, 4)
