@@ -4,17 +4,20 @@ Four comparisons, all of them with reward time taken off where it says so:
 
 * overhead: `steer` of a `DDIMPipeline` against the pipeline itself, same batch and steps, resampled at every step;
 * the same against the published resampling loop (Singhal et al. 2025), written straight down in torch;
-* memory of both loops, peak of a fresh process;
+* memory of all three, the peak of a run at k = 16;
 * FK at k = 4, 8, 16 against best-of-n on the shipped digits: time, reward, and what the held-out judge says.
 
 Run with `python benchmarks/diffusion.py`; `--full` has a larger network, more pairs and more runs.
 """
 
 import argparse
-import resource
-import subprocess
+import ctypes
+import gc
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -27,14 +30,14 @@ from smcgen.demo.digits import Digits, compare
 from smcgen.diffusion import steer
 from smcgen.resampling import Every
 
-K, STEPS, STRENGTH = 16, 20, 10.0
+K, STEPS, STRENGTH, SIDE = 16, 20, 10.0, 16
 
 
 def pipeline(width: int) -> DDIMPipeline:
-    """A UNet of 32 x 32 pixels with random weights."""
+    """A UNet of SIDE x SIDE pixels with random weights."""
     torch.manual_seed(0)
     unet = UNet2DModel(
-        sample_size=32,
+        sample_size=SIDE,
         layers_per_block=1,
         block_out_channels=(width, 2 * width),
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -90,7 +93,7 @@ def published(pipe: DDIMPipeline, k: int = K) -> float:
         scheduler, unet = DDIMScheduler(clip_sample=False), pipe.unet
         scheduler.set_timesteps(STEPS)
         bar = scheduler.alphas_cumprod
-        x, before = torch.randn(k, 3, 32, 32), torch.zeros(k)
+        x, before = torch.randn(k, 3, SIDE, SIDE), torch.zeros(k)
         for t in scheduler.timesteps:
             s = t - 1000 // STEPS
             here, there = bar[t], bar[s] if s >= 0 else torch.tensor(1.0)
@@ -110,20 +113,19 @@ def published(pipe: DDIMPipeline, k: int = K) -> float:
     return wall - spent
 
 
-def peak(side: str, width: int) -> float:
-    """MiB that one run of a side adds to a process that has its network and has run once with two rows."""
-    command = [sys.executable, __file__, "--memory", side, "--width", str(width)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def peak(work: Callable[[], Any]) -> float:
+    """MiB that a call needs at most beyond what the process holds before it (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held
+    before = _held("VmRSS")
+    work()
+    return (_held("VmHWM") - before) / 1024
 
 
-def measure_memory(side: str, width: int) -> None:
-    """What `peak` runs in a process of its own."""
-    pipe, run = pipeline(width), {"plain": plain, "ours": ours, "published": published}[side]
-    run(pipe, 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(pipe)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+def _held(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def main() -> None:
@@ -134,29 +136,20 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="of the UNet")
     parser.add_argument("--pairs", type=int, help="how often each side is measured")
     parser.add_argument("--repeats", type=int, help="runs of each class of the digits")
-    parser.add_argument("--memory", choices=("plain", "ours", "published"), help="used by itself")
     options = parser.parse_args()
     torch.set_num_threads(1)
     width = options.width or (64 if options.full else 32)
-    if options.memory:
-        measure_memory(options.memory, width)
-        return
     report = Report(
-        f"{K} particles, {STEPS} steps of DDIM with eta = 1, a UNet of width {width}, 32 x 32 pixels",
+        f"{K} particles, {STEPS} steps of DDIM with eta = 1, a UNet of width {width}, {SIDE} x {SIDE} pixels",
         ("side", "seconds", "ratio to plain", "peak MiB of a run"),
     )
     pipe = pipeline(width)
     sides = {"plain": plain, "ours": ours, "published": published}
     pairs = options.pairs or (9 if options.full else 3)
-    times = alternating([lambda side=side: side(pipe) for side in sides.values()], pairs)
-    for i, name in enumerate(sides):
-        ratio = times[:, i] / times[:, 0]
-        report.row(
-            name,
-            median_and_spread(times[:, i]),
-            median_and_spread(ratio),
-            f"{peak(name, width):.0f}",
-        )
+    times = alternating([partial(side, pipe) for side in sides.values()], pairs)
+    for i, (name, side) in enumerate(sides.items()):
+        ratio, memory = times[:, i] / times[:, 0], peak(partial(side, pipe))
+        report.row(name, *map(median_and_spread, (times[:, i], ratio)), f"{memory:.0f}")
     report.aim("steered_over_plain", np.median(times[:, 1] / times[:, 0]), 1.05)
     report.aim("steered_over_published", np.median(times[:, 1] / times[:, 2]), 1.05)
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from smcgen.demo.digits import Digits, Outcome, compare
 from smcgen.demo.digits_report import COLOURS
-from smcgen.demo.solve import bootstrap_interval
+from smcgen.scaling.evaluation.statistics import bootstrap_interval
 
 
 def figure(outcomes: list[Outcome], path: Path) -> None:

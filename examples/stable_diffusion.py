@@ -41,7 +41,7 @@ def parser(**defaults: Any) -> argparse.ArgumentParser:
     )
     own.add_argument("--every", type=int, default=20, help="resample every so many steps ...")
     own.add_argument("--start", type=int, help="... from this one ...")
-    own.add_argument("--end", type=int, help="... to this one")
+    own.add_argument("--end", type=int, help="... to this one, if not the last but one")
     own.add_argument(
         "--ess-threshold", type=float, default=1.0, help="1: always; 0.5: where weights are uneven"
     )
@@ -95,7 +95,7 @@ def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
                 n_particles=args.k,
                 strength=args.strength,
                 twist=None if args.potential == "none" else args.potential,
-                resampling=Every(args.every, start=args.start, end=args.end),
+                resampling=Every(args.every, start=args.start, end=args.end or args.steps - 1),
                 ess_threshold=args.ess_threshold,
                 batch_size=args.batch_size,
                 key=seed,

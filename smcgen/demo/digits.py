@@ -140,7 +140,8 @@ def compare(
             yield [outcome("plain", 1, free, best(free))]
             continue
         steered = run(n, Every(every), "difference")
-        drawn = [int(np.asarray(r.smc.sample(seed))[0]) for r in steered]
+        rng = np.random.default_rng([seed, n])
+        drawn = [int(rng.choice(n, p=r.weights)) for r in steered]
         yield [
             outcome("best-of-n", n, free, best(free)),
             outcome("FK, drawn", n, steered, drawn),

@@ -9,8 +9,8 @@ import numpy as np
 from rich.table import Table
 
 from smcgen.demo.digits import CLASSES, Outcome
-from smcgen.demo.solve import bootstrap_interval
 from smcgen.errors import MissingExtra
+from smcgen.scaling.evaluation.statistics import bootstrap_interval
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = {

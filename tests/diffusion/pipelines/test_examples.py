@@ -1,7 +1,7 @@
 """The scripts for a GPU, on tiny pipelines saved here and with a reward that needs no model."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,14 +13,19 @@ from tests.diffusion.pipelines import tiny
 ROOT = Path(__file__).parents[3]
 
 
-def run(name, folder, *arguments):
-    reward = "tests.diffusion.pipelines.test_examples:red"
-    command = [sys.executable, f"examples/{name}", "--model", str(folder), "--reward", reward]
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A script with arguments, in this process; what it printed."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+
+    def of(name, folder, *arguments):
+        reward = "tests.diffusion.pipelines.test_examples:red"
+        given = [name, "--model", folder, "--reward", reward, *arguments]
+        monkeypatch.setattr(sys, "argv", [str(a) for a in given])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return of
 
 
 def red(images, prompts):
@@ -29,7 +34,7 @@ def red(images, prompts):
 
 
 @pytest.mark.slow
-def test_stable_diffusion(tmp_path):
+def test_stable_diffusion(run, tmp_path):
     tiny.stable_diffusion().save_pretrained(tmp_path / "model")
     items = [{"prompt": "a cat", "tag": "single_object"}, {"prompt": "two dogs", "tag": "counting"}]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, items)))
@@ -41,11 +46,12 @@ def test_stable_diffusion(tmp_path):
     assert [r["prompt"] for r in rows] == ["a cat", "two dogs"]
     assert all(r["nfe"] == 8 and r["reward_calls"] == 4 for r in rows)  # at step 2, and at the end
     assert json.loads((tmp_path / "out/00001/metadata.jsonl").read_text()) == items[1]
-    assert Image.open(tmp_path / "out/00001/samples/0001.png").size == (16, 16)
+    with Image.open(tmp_path / "out/00001/samples/0001.png") as picture:
+        assert picture.size == (16, 16)
 
 
 @pytest.mark.slow
-def test_flux(tmp_path):
+def test_flux(run, tmp_path):
     tiny.flux().save_pretrained(tmp_path / "model")
     options = ["--prompt", "a cat", "--out", tmp_path / "out", "--k", 2, "--steps", 3, "--every", 1]
     options += ["--options", '{"height": 16, "width": 16, "max_sequence_length": 16}']
