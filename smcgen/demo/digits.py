@@ -112,6 +112,7 @@ def compare(
             n_particles=n,
             twist=twist,
             resampling=resampling,
+            ess_threshold=1.0,  # always, as Singhal et al. do; two particles would never be below a half
             key=jax.random.fold_in(jax.random.key(seed), n),
         )
 

@@ -8,6 +8,7 @@ import pytest
 import smcgen
 from smcgen import diffusion
 from smcgen.diffusion.backends.torch import Torch
+from smcgen.diffusion.tempering import _Rising
 from smcgen.errors import InvalidArgument
 from smcgen.resampling import AtSteps, Every
 
@@ -32,6 +33,7 @@ RICH = {
 }
 
 
+@pytest.mark.slow
 def test_take_moves_everything():
     """The permutation law: stepping a permuted population is permuting the leaves, whatever they are."""
     m = model(torch=True, **RICH)
@@ -65,6 +67,7 @@ def test_torch_and_jax_agree(options):
     assert (torched.cost.nfe, torched.cost.reward_calls) == (work.nfe, work.reward_calls)
 
 
+@pytest.mark.slow
 def test_the_reward_is_called_only_where_it_may_matter():
     calls = []
 
@@ -102,6 +105,7 @@ def test_bad_arguments(unchecked):
         diffusion.steer(model().kernel, score, prompt="a cat")
 
 
+@pytest.mark.slow
 def test_a_ladder_found_by_bisection():
     m = model(torch=True, reward=lambda x: -5 * (x[:, 0] - 3) ** 2)
     ladder = diffusion.find_ladder(m, 1, 8, ess=0.9)
@@ -113,6 +117,23 @@ def test_a_ladder_found_by_bisection():
     assert float(even.log_evidence) == pytest.approx(0, abs=1e-5)
 
 
+def test_a_rung_leaves_the_effective_sample_size_that_was_asked_for():
+    rng = np.random.default_rng(0)
+    values, before = 9 * rng.normal(size=(2, 50)), rng.normal(size=(2, 50)) * 0.1
+    values[1] *= 1e-4  # this problem can be at full strength at once
+    rising = _Rising(ess=0.8, problems=2)
+    log_psi, rung = rising.update(2.0, values.ravel(), np.zeros(100), before.ravel(), np)
+    rung = rung.reshape(2, 50)
+    assert np.all(rung == rung[:, :1])
+    np.testing.assert_array_equal(log_psi.reshape(2, 50), rung * values)
+    w = np.exp(rung[:, :1] * values - before)
+    ess = w.sum(1) ** 2 / (w**2).sum(1)
+    assert ess[0] == pytest.approx(0.8 * 50, rel=1e-5)
+    assert 0 < rung[0, 0] < 2
+    assert rung[1, 0] == 2.0
+
+
+@pytest.mark.slow
 def test_a_learned_value_asks_no_reward():
     m = model(torch=True)
     records, worth = diffusion.experience(m, 0, 32)
@@ -128,18 +149,6 @@ def test_a_learned_value_asks_no_reward():
     result = smcgen.smc(learned, 1, 8)
     assert result.cost.reward_calls == 8  # those at the end
     assert np.isfinite(result.log_evidence)
-
-
-@pytest.mark.parametrize("method", ["random", "zero-order", "paths"])
-def test_searches_never_lose_the_best(method):
-    kernel = model(torch=True).kernel
-    found = diffusion.search(kernel, score, method=method, n=4, rounds=3, back=1)
-    rewards = found.rewards
-    assert rewards.shape == (3, 4)
-    assert found.reward == (rewards[-1].max() if method == "paths" else rewards.max())
-    assert found.reward == pytest.approx(float(score(found.data)[0]), abs=1e-6)
-    if method != "paths":
-        assert (found.cost.nfe, found.cost.reward_calls) == (3 * 4 * T, 12)
 
 
 def test_a_run_is_one_jitted_scan():

@@ -59,6 +59,7 @@ def test_greedy_texts_are_the_pipelines_own(pipe, prompts):
     assert len({tuple(row) for row in ours.tolist()}) == len(prompts)
 
 
+@pytest.mark.slow
 def test_the_network_never_sees_what_comes_after(pipe, monkeypatch):
     widths, forward = [], pipe.model.forward
     seen = lambda ids, **k: widths.append(ids.shape) or forward(ids, **k)
@@ -70,6 +71,7 @@ def test_the_network_never_sees_what_comes_after(pipe, monkeypatch):
     assert result.cost.nfe == 2 * 9
 
 
+@pytest.mark.slow
 def test_prompts_of_different_length_are_steered_together(pipe):
     """Padding on the left is not attended, and a reward sees texts and its own prompts."""
     asked = []

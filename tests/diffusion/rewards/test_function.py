@@ -20,6 +20,7 @@ def steered(reward, **options):
     return diffusion.steer(KERNEL, reward, n_particles=4, **options)
 
 
+@pytest.mark.slow
 def test_every_kind_of_numbers_is_the_same():
     kinds = [
         lambda x: x[:, 0],

@@ -98,6 +98,7 @@ def test_what_does_not_match_has_no_weight(tokenizer):
     assert result.log_evidence == pytest.approx(np.log(fits.mean()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_rewards_of_smcgen_text(tokenizer):
     """The prompt on the canvas is no part of the text, and each text goes with its own prompt."""
     seen = {}
