@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from smcgen.scaling.strategies.particle_filter import (
         TemperedParticleFilter as TemperedParticleFilter,
     )
+    from smcgen.scaling.strategies.particle_gibbs import PGAS as PGAS
+    from smcgen.scaling.strategies.particle_gibbs import ParticleGibbs as ParticleGibbs
     from smcgen.scaling.strategies.puri import PuriParticleFilter as PuriParticleFilter
     from smcgen.scaling.strategies.votes import RPC as RPC
     from smcgen.scaling.strategies.votes import BestOfMajority as BestOfMajority
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from smcgen.scaling.writing import Writing as Writing
 
 _NAMES = {
+    "ParticleGibbs": "smcgen.scaling.strategies.particle_gibbs",
+    "PGAS": "smcgen.scaling.strategies.particle_gibbs",
     "BeamSearch": "smcgen.scaling.strategies.beam",
     "BestOfMajority": "smcgen.scaling.strategies.votes",
     "BestOfN": "smcgen.scaling.strategies.independent",
@@ -66,6 +70,8 @@ _NAMES = {
     "as_strategy": "smcgen.scaling.registry",
 }
 __all__ = [
+    "ParticleGibbs",
+    "PGAS",
     "BeamSearch",
     "BestOfMajority",
     "BestOfN",

@@ -25,6 +25,7 @@ from smcgen.scaling.selection import Selection, as_selection, posterior_of
 from smcgen.scaling.writing import Writing
 from smcgen.text.potentials.base import Potential
 from smcgen.text.potentials.tilt import Scale, Tilt
+from smcgen.text.result import SteerResult
 from smcgen.text.rewards.base import Reward
 from smcgen.text.steer import steered
 
@@ -43,6 +44,7 @@ class Strategy(ABC):
     needs_reward: ClassVar[bool] = False
     needs_answer: ClassVar[bool] = False
     rule: ClassVar[str] = "best"  # how it chooses if nothing is said
+    by_evidence: ClassVar[bool] = True  # how several runs are put together, see `candidates`
 
     def run(
         self,
@@ -106,18 +108,24 @@ class Strategy(ABC):
     def write(self, job: Job) -> None:
         """Write the texts of all prompts."""
 
+    def counted(self, runs: list[SteerResult]) -> list[SteerResult]:
+        """The runs whose texts are candidates: all of them, unless the strategy says otherwise."""
+        return runs
+
     def _outcomes(self, job: Job, rule: Selection) -> Any:
-        outcomes = [self.outcome(job, b, rule) for b in range(len(job.prompts))]
+        keys = job.keys_of(job.everyone, 0)
+        outcomes = [self.outcome(job, b, rule, keys[b]) for b in range(len(job.prompts))]
         return outcomes[0] if job.single else outcomes
 
-    def outcome(self, job: Job, problem: int, rule: Selection) -> Outcome | None:
+    def outcome(self, job: Job, problem: int, rule: Selection, key: Any) -> Outcome | None:
         """What was written for a prompt, and what is chosen; None if nothing was written."""
         runs = job.runs[problem]
         if not runs:
             return None
-        of = candidates(runs, job.extract, job.writing.same)
+        every, runs = runs, self.counted(runs)
+        of = candidates(runs, job.extract, job.writing.same, self.by_evidence)
         of = reweighted(of, rule.votes(of))
-        cost = sum((run.cost for run in runs if run.cost), Cost())
+        cost = sum((run.cost for run in every if run.cost), Cost())
         return Outcome(
             self.name,
             job.prompts[problem],
@@ -125,7 +133,7 @@ class Strategy(ABC):
             of.weights,
             of.scores,
             of.finish,
-            rule.ranking(of, job.key(problem, 0)),
+            rule.ranking(of, key),
             None if of.answers is None else posterior_of(of),
             cost,
             _status([run.status for run in runs], bool(job.ledger.exhausted[problem])),

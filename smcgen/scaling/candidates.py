@@ -49,16 +49,21 @@ class Candidates:
 
 
 def candidates(
-    runs: Sequence[SteerResult], extract: Extract | None, equivalent: Equivalent = exact
+    runs: Sequence[SteerResult],
+    extract: Extract | None,
+    equivalent: Equivalent = exact,
+    by_evidence: bool = True,
 ) -> Candidates:
     """The texts of some runs on one prompt as one weighted sample: run r counts `n_r * Z-hat_r`.
 
-    For runs with one target that is the unbiased way to put them together; texts that were drawn independently
-    get weights proportional to psi, and without a reward equal ones.
+    For independent runs with one target that is the unbiased way to put them together; texts that were drawn
+    independently get weights proportional to psi, and without a reward equal ones. Not `by_evidence`: all runs count
+    the same, as the sweeps of a Markov chain do.
     """
     log_z = np.array([run.log_evidence for run in runs])
     log_n = np.log([len(run.texts) for run in runs])
-    mass = np.where(np.isfinite(log_z), log_z + log_n, -np.inf)
+    mass = log_z + log_n if by_evidence else np.zeros(len(runs))
+    mass = np.where(np.isfinite(log_z), mass, -np.inf)
     top = mass.max() if np.isfinite(mass.max()) else 0.0
     weights = np.concatenate(
         [run.weights * np.exp(m - top) for run, m in zip(runs, mass, strict=True)]

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from smcgen.core.arguments import keys_of
+from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.each import smc_each
+from smcgen.core.problem import on_host
 from smcgen.core.result import SMCResult
+from smcgen.core.run import Watching, execute
 from smcgen.core.smc import smc
 from smcgen.core.status import SMCInterrupted, Status
 from smcgen.scaling.budget import Budget, as_budget
@@ -67,9 +69,9 @@ class Job:
         """The numbers of all prompts."""
         return np.arange(len(self.prompts))
 
-    def key(self, problem: int, purpose: int) -> Any:
-        """A key of a prompt that no population uses."""
-        return jax.random.fold_in(self.keys[problem], 2**31 + purpose)
+    def keys_of(self, problems: Int[np.ndarray, " p"], purpose: int) -> Any:
+        """A key for each of these prompts that no population uses."""
+        return jax.vmap(jax.random.fold_in, (0, None))(self.keys[problems], 2**31 + purpose)
 
     def write(
         self,
@@ -80,19 +82,23 @@ class Job:
         model: Callable[..., TextModel] = TextModel,
         sampling: Any = None,
         step: Any = None,
+        path: Any = None,
         **options: Any,
-    ) -> None:
+    ) -> Any:
         """Write n texts on each of these prompts (all of them if None), and append them to `runs`.
 
         A prompt's first population has its key, so that it is what `smcgen.steer` gives; later ones have keys of
-        their own. `options` are those of `smcgen.smc`.
+        their own. With a `path` the first text of each prompt follows it (conditional SMC). `options` are those of
+        `smcgen.smc`; what it returns is returned.
         """
         problems = self.everyone if problems is None else problems
         if not len(problems):
-            return
-        rounds = [len(self.runs[b]) for b in problems.tolist()]
-        keys = [self.keys[b] for b in problems.tolist()]
-        keys = [jax.random.fold_in(k, r) if r else k for k, r in zip(keys, rounds, strict=True)]
+            return None
+        rounds = np.array([len(self.runs[b]) for b in problems.tolist()])
+        keys = self.keys[problems]
+        if rounds.any():
+            later = jax.vmap(jax.random.fold_in)(keys, rounds)
+            keys = jax.numpy.where(rounds > 0, later, keys)
         described = model(
             engine=LimitedEngine(self.engine, self.ledger),
             prompt=[self.prompts[b] for b in problems.tolist()],
@@ -104,7 +110,7 @@ class Job:
         )
         before = self.ledger.tokens[problems].copy(), self.ledger.calls[problems].copy()
         try:
-            done = self._smc(described, jax.numpy.stack(keys), n, options)
+            done = self._smc(described, keys, n, path, options)
         except BaseException as error:  # what was written is kept, and paid for
             self._keep(getattr(error, "result", None), problems, before)
             raise
@@ -112,8 +118,14 @@ class Job:
         found = [run.status for b in problems.tolist() for run in self.runs[b][-1:]]
         if Status.INTERRUPTED in found:
             raise SMCInterrupted("interrupted; .result has what there is", None)
+        return done
 
-    def _smc(self, model: TextModel, keys: Any, n: int, options: dict[str, Any]) -> Any:
+    def _smc(self, model: TextModel, keys: Any, n: int, path: Any, options: dict[str, Any]) -> Any:
+        if path is not None:
+            rest = {"ancestor_sampling": False} | options
+            settings = settings_of(n, keep="particles", **rest)
+            watching = Watching(self.progress, self.callback)
+            return execute(model, keys, settings, "return", watching, path)
         options = {"keep": "particles", "on_error": "return", "progress": self.progress} | options
         if not getattr(self.engine, "concurrent", False):
             return smc(model, keys, n, callback=self.callback, **options)
@@ -129,7 +141,7 @@ class Job:
         if isinstance(done, SMCResult):
             if done.cost is not None:
                 shares = self.ledger.share(done.cost, problems, tokens, calls)
-                pairs = zip(by_problem(done, False, self.extract), shares, strict=True)
+                pairs = zip(by_problem(on_host(done), False, self.extract), shares, strict=True)
                 results = [replace(run, cost=cost) for run, cost in pairs]
         elif isinstance(done, list):
             for i, run in enumerate(done):

@@ -76,7 +76,8 @@ class _LimitedSession:
         given: Mapping[int, Sequence[int]] | None = None,
     ) -> Extension:
         owners = self.problems[rows // self.n]
-        if self.ledger.late:
+        # with a reference to follow, a run is finished: cut off, it would not be one of its model's texts
+        if self.ledger.late and given is None:
             self.ledger.exhaust(owners)
         running = np.bincount(owners, minlength=len(self.ledger.tokens))
         share = self.ledger.tokens_left() // np.maximum(running, 1)

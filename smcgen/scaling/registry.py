@@ -10,6 +10,7 @@ from smcgen.scaling.strategies.particle_filter import (
     ParticleFilter,
     TemperedParticleFilter,
 )
+from smcgen.scaling.strategies.particle_gibbs import PGAS, ParticleGibbs
 from smcgen.scaling.strategies.puri import PuriParticleFilter
 from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperature
 
@@ -18,6 +19,7 @@ _ALL: tuple[type[Strategy], ...] = (
     *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
     *(BeamSearch, DVTS, LookaheadSearch),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
+    *(ParticleGibbs, PGAS),
 )
 STRATEGIES: dict[str, type[Strategy]] = {strategy.name: strategy for strategy in _ALL}
 

@@ -36,7 +36,7 @@ def test_budgets_are_never_exceeded(name, budget):
         assert o.text in o.texts
     if budget.seconds:
         assert all(o.status is Status.BUDGET_EXHAUSTED for o in outcomes)
-        assert all(o.texts == [""] * 4 for o in outcomes)
+        assert all(set(o.texts) == {""} for o in outcomes)
     if budget.rollouts == 3:
         assert all(o.status is Status.OK for o in outcomes)
 

@@ -1,0 +1,122 @@
+"""Particle Gibbs on texts: the budget spent on several sweeps, each of which keeps a text of the one before."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float64, Int
+
+from smcgen.core.result import SMCResult
+from smcgen.core.status import Status
+from smcgen.errors import InvalidArgument
+from smcgen.scaling.job import Job
+from smcgen.scaling.strategies.particle_filter import ParticleFilter
+from smcgen.text.steer import steered
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleGibbs(ParticleFilter):
+    """`sweeps` filters of n / sweeps texts: the first free, each further one along a text drawn from the one before.
+
+    Conditional SMC leaves `pi(x) ∝ p(x) psi(x)` invariant for two texts or more, so that the sweeps are a Markov chain
+    with the target as its law in the long run, where n / sweeps texts alone are too few. All sweeps count the same; the
+    first, which starts the chain, is a particle filter. Andrieu, Doucet and Holenstein (2010).
+
+    No sweep is begun that might exceed the budget: each needs n tokens' worth of full texts. `seconds` are looked at
+    before each sweep.
+
+    Attributes:
+        sweeps: how many; fewer if the budget has less than two texts for each.
+        ancestor_sampling: give the rest of the kept text a new past at each resampling (PGAS; Lindsten, Jordan and
+            Schön 2014). The model reads the rest behind every other text, and the reward scores that.
+        discard: so many sweeps at the beginning do not count.
+    """
+
+    sweeps: int = 4
+    ancestor_sampling: bool = False
+    discard: int = 0
+
+    name: ClassVar[str] = "particle-gibbs"
+    by_evidence: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1:
+            raise InvalidArgument("sweeps", self.sweeps, "an integer >= 1")
+        if not 0 <= self.discard < self.sweeps:
+            raise InvalidArgument("discard", self.discard, f"an integer in [0, {self.sweeps})")
+        if self.lookahead:
+            raise InvalidArgument("lookahead", self.lookahead, "0 with particle Gibbs")
+
+    def write(self, job: Job) -> None:
+        steps = job.writing.steps
+        calls = steps * (1 + steps if self.ancestor_sampling else 1)
+        whole = job.budget.texts(job.writing.max_tokens, calls)
+        sweeps = max(1, min(self.sweeps, whole // 2))
+        n = whole // sweeps
+        potential = steered(job.reward, self.strength, self.twist, self.scale)
+        options: dict[str, Any] = {
+            "resampling": self.resampling,
+            "ess_threshold": self.ess_threshold,
+        }
+        result = job.write(n, potential, **options)
+        problems, runs = job.everyone, [result]
+        for sweep in range(1, sweeps):
+            left = job.ledger.tokens_left(), job.ledger.calls_left()
+            fine = np.array([runs_of[-1].status is Status.OK for runs_of in job.runs])
+            enough = (left[0] >= n * job.writing.max_tokens) & (left[1] >= n * calls)
+            job.ledger.exhaust(np.flatnonzero(fine & ~enough))
+            if job.ledger.late:
+                job.ledger.exhaust(np.flatnonzero(fine))
+            going = np.flatnonzero(fine & ~job.ledger.halted)
+            if not len(going):
+                return
+            path = _path(runs[-1], job, problems, going, sweep)
+            options["ancestor_sampling"] = self.ancestor_sampling
+            runs.append(job.write(n, potential, going, path=path, **options))
+            problems = going
+
+    def counted(self, runs: list[Any]) -> list[Any]:
+        return runs[self.discard :] or runs[-1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGAS(ParticleGibbs):
+    """Particle Gibbs with ancestor sampling. Lindsten, Jordan and Schön (2014)."""
+
+    ancestor_sampling: bool = True
+
+    name: ClassVar[str] = "pgas"
+
+
+def _path(result: Any, job: Job, before: np.ndarray, going: np.ndarray, sweep: int) -> list[Any]:
+    """A path of each prompt that goes on, drawn by weight with the prompt's own key; one record a step."""
+    keys, places = job.keys_of(going, sweep), np.searchsorted(before, going)
+    if isinstance(result, SMCResult):
+        rows = np.zeros(len(before), np.int64)
+        rows[places] = drawn(keys, np.asarray(result.log_weights, np.float64)[places])
+        path = result.path(jnp.asarray(rows))
+        return [jax.tree.map(lambda x: np.asarray(x)[places], record) for record in path]
+    alone = [result[i] for i in places.tolist()]
+    rows = drawn(keys, np.stack([np.asarray(run.log_weights, np.float64) for run in alone]))
+    paths = [run.path(int(row)) for run, row in zip(alone, rows, strict=True)]
+    steps = range(max(map(len, paths)))
+    return [_joined([path[min(t, len(path) - 1)] for path in paths]) for t in steps]
+
+
+def drawn(keys: Any, log_weights: Float64[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
+    """A particle of each problem by weight, from the problem's own key; by inversion, with 52 bits."""
+    bits = np.asarray(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys)) >> 6
+    uniforms = (bits[:, 0] * 2.0**26 + bits[:, 1] + 0.5) * 2.0**-52
+    upto = np.cumsum(np.exp(log_weights - log_weights.max(1, keepdims=True)), 1)
+    return (upto <= uniforms[:, None] * upto[:, -1:]).sum(1)
+
+
+def _joined(records: list[Any]) -> Any:
+    """Records of single prompts as one record with a row for each."""
+    width = max(record.tokens.shape[-1] for record in records)
+    pad = lambda x: np.pad(x, (0, width - x.shape[-1]), constant_values=-1)
+    tokens = np.stack([pad(np.asarray(record.tokens)) for record in records])
+    rest = [np.stack(x) for x in zip(*(record[1:] for record in records), strict=True)]
+    return type(records[0])(tokens, *rest)
