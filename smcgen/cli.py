@@ -1,7 +1,6 @@
-"""The command line: `smcgen demo`, `smcgen steer`, `smcgen serve`."""
+"""The command line: `smcgen demo`, `smcgen steer`, `smcgen eval`, `smcgen serve`."""
 
 import json
-import math
 import sys
 from contextlib import nullcontext
 from enum import StrEnum
@@ -12,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from smcgen._version import __version__
+from smcgen.cli_eval import eval_command
 from smcgen.cli_serve import ENGINE_ARGS_HELP, ENGINE_HELP, as_typed, serve_command
-from smcgen.errors import SmcgenError
+from smcgen.errors import Interrupted, SmcgenError
 
 app = typer.Typer(
     help="Steer generative models with particles.", no_args_is_help=True, add_completion=False
@@ -108,6 +108,7 @@ def steer(
     import jax.numpy as jnp
 
     from smcgen.core.status import Status
+    from smcgen.scaling.evaluation.records import json_line
     from smcgen.text.engines.names import load_engine
     from smcgen.text.rewards import ProcessReward
     from smcgen.text.steer import steer as run
@@ -142,13 +143,13 @@ def steer(
                     if any(result.status is Status.INTERRUPTED for result in results):
                         raise KeyboardInterrupt
                     for row, result in zip(some, results, strict=True):
-                        sink.write(_line(row | _record(result)))
+                        sink.write(json_line(row | _record(result)))
                         sink.flush()
                         done += 1
                         if trace:
                             typer.echo(result.trace(), err=True)
             except KeyboardInterrupt as interrupt:
-                raise _Interrupted(f"{done} of {len(rows)} prompts are done") from interrupt
+                raise Interrupted(f"{done} of {len(rows)} prompts are done") from interrupt
 
 
 @app.command("serve")
@@ -157,6 +158,14 @@ def serve(**options: Any) -> None:
     """An OpenAI-compatible server whose answers are steered."""
     with _errors():
         serve_command(**options)
+
+
+@app.command("eval")
+@wraps(eval_command)
+def eval_(**options: Any) -> None:
+    """Compare strategies on problems with known answers, at equal counted cost, with error bars."""
+    with _errors():
+        eval_command(**options)
 
 
 def _record(result: Any) -> dict[str, Any]:
@@ -172,19 +181,6 @@ def _record(result: Any) -> dict[str, Any]:
         "weights": result.weights.tolist(),
         "scores": result.scores.tolist(),
     }
-
-
-def _line(row: dict[str, Any]) -> str:
-    """A line of JSONL. JSON has no NaN and no infinity: they are null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [plain(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(row), allow_nan=False) + "\n"
 
 
 def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
@@ -220,10 +216,6 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     return numbers
 
 
-class _Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with what was done before it."""
-
-
 class _errors:
     """smcgen's own errors, and Ctrl-C, as one line without a traceback."""
 
@@ -235,7 +227,7 @@ class _errors:
             typer.secho(f"smcgen: {error}", err=True, fg=typer.colors.RED)
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):
-            done = f": {error}" if isinstance(error, _Interrupted) else ""
+            done = f": {error}" if isinstance(error, Interrupted) else ""
             typer.secho(f"smcgen: interrupted{done}", err=True, fg=typer.colors.RED)
             raise typer.Exit(130) from error
 

@@ -44,3 +44,7 @@ class EngineError(SmcgenError):
 
 class CheckpointError(SmcgenError):
     """A checkpoint cannot be read, or belongs to another model."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what was done before it."""

@@ -27,6 +27,7 @@ LAYERS = [
     {"scaling", "learn", "inference", "diagnostics", "testing"},
     {"demo", "serve"},
     {"cli_serve"},
+    {"cli_eval"},
     {"cli", "__main__"},
 ]
 LAYER = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

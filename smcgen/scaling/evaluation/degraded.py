@@ -105,7 +105,21 @@ class _DegradedSession:
 
     def __init__(self, part: Degraded, session: RewardSession):
         self._part, self._session = part, session
-        self.take, self.drop, self.close = session.take, session.drop, session.close
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         return self._part.errors(self._session.score(texts, rows), texts, rows)
+
+    def mark(self) -> Any:
+        return self._session.mark()
+
+    def rewind(self, mark: Any) -> None:
+        self._session.rewind(mark)
+
+    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
+        self._session.take(ancestors)
+
+    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
+        self._session.drop(rows)
+
+    def close(self) -> None:
+        self._session.close()

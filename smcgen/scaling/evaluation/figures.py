@@ -57,7 +57,7 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
         row[1].set(xlabel=_cost_label(by))
         for axis in row:
             axis.spines[["top", "right"]].set_visible(False)
-        row[1].legend(frameon=False, fontsize=9)
+        row[0].legend(frameon=False, fontsize=9)
     if path is not None:
         fig.savefig(path, dpi=150)
     return fig
@@ -71,6 +71,8 @@ def _draw(
     low, high = np.array([bootstrap_interval(s) for s in solved]).T
     costs = [results.per_problem(c, lambda r: counted(r.counted, by)).mean() for c in cells]
     for axis, x in zip(row, ([budget_size(c[2]) for c in cells], costs), strict=True):
+        if min(x) <= 0:  # all problems failed: there is no place for it on a logarithmic axis
+            continue
         axis.plot(x, accuracy, label=name, markersize=5, linewidth=1.8, **look)
         axis.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -52,7 +53,8 @@ class LiveTable:
         names = dict.fromkeys((reward, name) for reward, name, _ in self._plan.cells())
         for reward, name in names:
             shown = [self._shown((reward, name, budget)) for budget in self._plan.budgets]
-            table.add_row(f"{name} ({reward})" if rewards and reward else name, *shown)
+            both = f"{name} ({reward})" if rewards and reward else name
+            table.add_row(escape(both), *shown)
         return Group(table, self._bar)
 
     def _shown(self, cell: tuple[Any, ...]) -> str:

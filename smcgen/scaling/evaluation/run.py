@@ -69,8 +69,18 @@ def evaluate(
         raise InvalidArgument("writing.answer", None, "how an answer is read")
     rewards = dict(reward) if isinstance(reward, Mapping) else {"reward": reward}
     rewards = {str(name): r for name, r in rewards.items() if r is not None}
+    assert writing.extract is not None  # and it can be read
     plan = plan_of(task, strategies, list(rewards), budgets, seeds, batch)
-    solver = Solver(engine, rewards, writing, judge, retries, patience, keep_texts, reward_timeout)
+    solver = Solver(
+        engine,
+        rewards,
+        writing,
+        judge,
+        retries,
+        min(patience, len(task)),
+        keep_texts,
+        reward_timeout,
+    )
     with workers or Here() as crew:
         settings = crew.open(solver) | {
             "writing": identity(writing),

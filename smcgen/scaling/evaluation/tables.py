@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from smcgen.scaling.evaluation.records import json_line
@@ -31,11 +32,13 @@ def table(results: Results, rows: Sequence[Row] | None = None) -> Table:
     )
     heads = [*(["reward"] * rewards), *_HEADS, *_COSTS, *(["failed"] * failed)]
     for head in heads:
-        left = head in ("reward", "strategy")
-        shown.add_column(head, justify="left" if left else "right", no_wrap=True)
+        if head in ("reward", "strategy"):
+            shown.add_column(head, overflow="fold")
+        else:
+            shown.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         cells = dict(zip(_HEADS + _COSTS, _cells(row), strict=True))
-        cells |= {"reward": row.reward or "-", "failed": str(row.failed)}
+        cells |= {"reward": escape(row.reward or "-"), "failed": str(row.failed)}
         shown.add_row(*(cells[head] for head in heads))
     return shown
 
@@ -43,7 +46,7 @@ def table(results: Results, rows: Sequence[Row] | None = None) -> Table:
 def _cells(row: Row) -> list[str]:
     number = lambda value, form: "-" if math.isnan(value) else format(value, form)
     return [
-        row.strategy,
+        escape(row.strategy),
         row.budget,
         f"{row.accuracy:.3f}",
         f"{row.low:.2f}-{row.high:.2f}",
@@ -59,28 +62,29 @@ def _cells(row: Row) -> list[str]:
 
 def ratios(
     results: Results, reference: str | None = None, by: str = "budget"
-) -> dict[tuple[str | None, str], list[Ratio]]:
-    """Scaling ratios of every other strategy against the reference (a particle filter, if there is one)."""
+) -> tuple[dict[tuple[str | None, str], list[Ratio]], str]:
+    """Scaling ratios of every other strategy, and the reference: a particle filter, if there is one."""
     found: dict[tuple[str | None, str], list[Ratio]] = {}
+    known = dict.fromkeys(cell[1] for cell in results.cells)
+    chosen = reference or next((n for n in known if n.startswith("particle-filter")), "")
     for reward in dict.fromkeys(cell[0] for cell in results.cells):
         own = dict.fromkeys(c[1] for c in results.cells if c[0] == reward)
-        chosen = reference or next((n for n in own if n.startswith("particle-filter")), None)
         if chosen in own:
             names = dict.fromkeys(c[1] for c in results.cells if c[0] in (reward, None))
             for name in (n for n in names if n != chosen):
                 found[reward, name] = results.scaling_ratio(chosen, name, reward, by)
-    return found
+    return found, chosen
 
 
 def ratio_table(found: dict[tuple[str | None, str], list[Ratio]], reference: str) -> Table:
     """How many times the budget each strategy needs."""
-    shown = Table(title=f"how many times the budget of {reference} the others need (95 %)")
-    shown.add_column("strategy", no_wrap=True)
+    shown = Table(title=f"how many times the budget of {escape(reference)} the others need (95 %)")
+    shown.add_column("strategy", overflow="fold")
     for at in dict.fromkeys(r.at for rs in found.values() for r in rs):
         shown.add_column(f"at {at:g}", justify="right", no_wrap=True)
     rewards = len({reward for reward, _ in found}) > 1
     for (reward, name), each in found.items():
-        shown.add_row(f"{name} ({reward})" if rewards else name, *map(str, each))
+        shown.add_row(escape(f"{name} ({reward})" if rewards else name), *map(str, each))
     return shown
 
 
@@ -114,14 +118,14 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
     heads = ("reward", *_HEADS, *_COSTS)
     lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    lines += [" | ".join([row.reward or "-", *_cells(row)]) for row in rows]
+    lines += [" | ".join([row.reward or "-", row.strategy, *_cells(row)[1:]]) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)
 
 
 def _json(results: Results, rows: Sequence[Row]) -> str:
     listed: list[dict[str, Any]] = [
         {"reward": reward, "strategy": name, **asdict(ratio)}
-        for (reward, name), each in ratios(results).items()
+        for (reward, name), each in ratios(results)[0].items()
         for ratio in each
     ]
     laws = {name: asdict(law) for name, law in power_laws(results).items()}

@@ -61,6 +61,12 @@ class _TimedSession:
             self._left = True
             raise RewardError(str(error)) from error
 
+    def mark(self) -> Any:
+        return self._session.mark()
+
+    def rewind(self, mark: Any) -> None:
+        self._session.rewind(mark)
+
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
         self._session.take(ancestors)
 

@@ -23,6 +23,10 @@ ENGINES = {
 }
 
 
+# what vLLM spreads over devices, in processes of its own
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
 def load_engine(kind: str, model: str, options: str | None = None) -> Any:
     """An engine on a model's path, name or (`remote`) address; `options` is JSON: its other arguments.
 
@@ -39,6 +43,22 @@ def load_engine(kind: str, model: str, options: str | None = None) -> Any:
         raise InvalidArgument("engine_args", options, f"a JSON object ({error})") from error
     if not isinstance(arguments, dict):
         raise InvalidArgument("engine_args", options, "a JSON object")
+    if kind == "vllm" and any(arguments.get(name, 1) != 1 for name in _PARALLEL):
+        return _vllm_of_many(model, arguments)
     found = ENGINES[kind]
     make = getattr(importlib.import_module(found.module), found.name)
     return make(model, **arguments)
+
+
+def _vllm_of_many(model: str, arguments: dict[str, Any]) -> Any:
+    """vLLM over several devices: its workers are other processes, asked for completions."""
+    from smcgen.text.engines._llm import VLLMRequests
+
+    own = {k: arguments.pop(k) for k in ("max_length", "restarts") if k in arguments}
+
+    def start() -> Any:
+        from vllm import LLM
+
+        return LLM(model, **arguments)
+
+    return VLLMRequests(start, **own)

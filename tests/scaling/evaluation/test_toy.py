@@ -123,7 +123,7 @@ def test_what_is_saved_is_what_is_shown(results, folder, capsys):
     assert {r["strategy"] for r in whole["ratios"]} == set(STRATEGIES[:2])
     assert [*power_laws(results)] == [*whole["coverage_power_laws"]]
     Console(width=200).print(table(results))
-    Console(width=200).print(ratio_table(ratios(results), "particle-filter"))
+    Console(width=200).print(ratio_table(*ratios(results)))
     shown = capsys.readouterr().out
     assert f"toy: {PROBLEMS} problems, {len(SEEDS)} seeds" in shown
     assert "best-of-n (noisy)" in shown

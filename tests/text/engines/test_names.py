@@ -1,6 +1,9 @@
 """Engines by name, with their arguments as JSON."""
 
 import importlib.util
+import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,3 +29,17 @@ def test_without_vllm_it_says_what_to_install(monkeypatch):
     )
     with pytest.raises(MissingExtra, match=r"vllm.*smcgen\[vllm\]"):
         load_engine("vllm", "m")
+
+
+def test_vllm_over_several_devices_gets_its_arguments(monkeypatch):
+    """The engine of this process has one device; vLLM's own processes have as many as they are told."""
+    from smcgen.text.engines import _llm
+
+    built = []
+    vllm = SimpleNamespace(LLM=lambda *arguments, **options: built.append((arguments, options)))
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setattr(_llm, "VLLMRequests", lambda start, **own: (start(), own))
+    options = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "max_length": 99}
+    _, own = load_engine("vllm", "m", json.dumps(options))
+    assert own == {"max_length": 99}
+    assert built == [(("m",), {"tensor_parallel_size": 2, "pipeline_parallel_size": 2})]

@@ -43,6 +43,9 @@ class PowerLaw:
     def __call__(self, k: Shaped[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
         return np.exp(self.a * np.asarray(k, np.float64) ** self.b)
 
+    def __str__(self) -> str:
+        return f"exp({self.a:.3g} k^{self.b:.3g}), rmse {self.rmse:.2g}"
+
     def needed(self, coverage: float) -> float:
         """How many samples the law says this coverage takes; infinite if b is 0."""
         if not 0 < coverage < 1:
