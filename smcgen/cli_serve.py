@@ -48,6 +48,7 @@ def serve_command(
     max_body_bytes: int = 1 << 20,
     timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 300.0,
     grace: Annotated[float, typer.Option(help="Seconds to end when told to stop.")] = 30.0,
+    warm_up: Annotated[bool, typer.Option(help="Run once before requests are taken.")] = True,
 ) -> None:
     """An OpenAI-compatible server whose answers are steered."""
     from smcgen.serve.auth import check_exposure
@@ -79,6 +80,7 @@ def serve_command(
         max_body_bytes=max_body_bytes,
         timeout=timeout,
         grace=grace,
+        warm_up=warm_up,
     )
     run_server(config)
 

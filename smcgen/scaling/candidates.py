@@ -42,7 +42,7 @@ class Candidates:
     @property
     def ended(self) -> Bool[np.ndarray, " n"]:
         """Texts that ended by themselves."""
-        return self.finish == Finish.EOS
+        return np.isin(self.finish, (Finish.EOS, Finish.STOP))
 
     def __len__(self) -> int:
         return len(self.texts)

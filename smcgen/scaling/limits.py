@@ -25,6 +25,7 @@ from smcgen.text.randomness import StepRandomness
 from smcgen.text.rewards.base import Reward, RewardSession
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 from smcgen.text.texts import Finish, Texts
 
 
@@ -33,7 +34,8 @@ class LimitedEngine:
 
     def __init__(self, engine: Engine, ledger: Ledger):
         self._engine, self._ledger = engine, ledger
-        self.tokenizer, self.max_length = engine.tokenizer, engine.max_length
+        self.tokenizer, self.vocab_size = engine.tokenizer, engine.vocab_size
+        self.max_length = engine.max_length
         self.eos_ids, self.name = engine.eos_ids, engine.name
 
     def open(
@@ -74,6 +76,7 @@ class _LimitedSession:
         randomness: StepRandomness,
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ) -> Extension:
         owners = self.problems[rows // self.n]
         # with a reference to follow, a run is finished: cut off, it would not be one of its model's texts
@@ -82,7 +85,7 @@ class _LimitedSession:
         running = np.bincount(owners, minlength=len(self.ledger.tokens))
         share = self.ledger.tokens_left() // np.maximum(running, 1)
         allowed = np.minimum(limits, share[owners])
-        new = self.session.extend(rows, step, allowed, randomness, last, given)
+        new = self.session.extend(rows, step, allowed, randomness, last, given, until)
         np.add.at(self.ledger.tokens, owners, new.lengths)
         cut = (new.finish == Finish.LENGTH) & (allowed < limits) & (new.lengths >= allowed)
         self.ledger.exhaust(owners[cut])

@@ -39,6 +39,8 @@ def create_app(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if config.warm_up:
+            await asyncio.to_thread(service.warm_up)
         yield
         service.pool.close()
 

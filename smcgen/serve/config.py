@@ -36,6 +36,7 @@ class Config:
         max_queue: requests that may wait; more are refused with 429.
         timeout: seconds a request may take, waiting included.
         grace: seconds that running requests have to end when the server is stopped.
+        warm_up: run the default strategy once before requests are taken, so that the first is not slow.
         host, port: where to listen. `api_key`: required for any host but this machine.
     """
 
@@ -59,6 +60,7 @@ class Config:
     max_queue: int = 64
     timeout: float = 300.0
     grace: float = 30.0
+    warm_up: bool = True
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = field(default=None, repr=False)

@@ -12,6 +12,7 @@ from smcgen.serve.schema import Ask
 from smcgen.serve.steering import Steering
 from smcgen.serve.strategies import Strategy, find
 from smcgen.text.prompts import Prompt, encode
+from smcgen.text.stops import as_stops
 
 _OURS = ("n_particles", "budget", "strength", "step", "ess_threshold")
 _NOTCHES = 20  # a threshold is compiled into the resampling kernel: only so many are ever made
@@ -51,6 +52,7 @@ def plan(config: Config, ask: Ask) -> Steering:
             "strength": given("strength"),
             "step": _step(config, ask, max_tokens),
             "ess_threshold": _threshold(config, ask),
+            "stop": as_stops(ask.stop or ()),
         },
     )
 

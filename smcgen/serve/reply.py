@@ -5,11 +5,13 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
 from smcgen.serve.steering import Steering
 from smcgen.serve.strategies import Chosen
 from smcgen.text.result import SteerResult
+from smcgen.text.stops import before
 from smcgen.text.texts import Finish
 
 _ANSWERS = 20  # of the posterior, the most likely ones
@@ -85,14 +87,15 @@ class Reply:
 
     def choices(self, chosen: Chosen) -> list[Choice]:
         """The texts that are returned: distinct ones first, again from the best if there are too few."""
-        texts, rows = chosen.result.texts, list(chosen.rows)
+        stop = self.steering.options["stop"]
+        texts, rows = [before(t, stop) for t in chosen.result.texts], list(chosen.rows)
         if self.steering.n_particles > self.steering.choices:
             first = list({texts[row]: row for row in reversed(rows)}.values())[::-1]
             rows = first + [row for row in rows if row not in set(first)]
         population = chosen.result.population
         return [
             Choice(
-                population.step_texts(row),
+                _cut(population.step_texts(row), len(texts[row])),
                 int(population.lengths[row]),
                 "length" if population.finish[row] == Finish.LENGTH else "stop",
             )
@@ -116,6 +119,17 @@ class Reply:
             "model": self.model,
             "choices": choices,
         }
+
+
+def _cut(pieces: list[str], length: int) -> list[str]:
+    """The first `length` characters, in the same pieces."""
+    ends = list(accumulate(map(len, pieces)))
+    kept = [
+        piece[: length - (end - len(piece))]
+        for piece, end in zip(pieces, ends, strict=True)
+        if end - len(piece) < length
+    ]
+    return kept
 
 
 def report(steering: Steering, chosen: Chosen) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from smcgen.text.prompts import PromptLike
 _REFUSED: dict[str, tuple[Any, ...]] = {  # field: values that ask for nothing
     "logprobs": (False,),
     "top_logprobs": (),
-    "stop": ([],),
     "echo": (False,),
     "suffix": (),
     "best_of": (1,),
@@ -28,10 +27,10 @@ _REFUSED: dict[str, tuple[Any, ...]] = {  # field: values that ask for nothing
     "response_format": ({"type": "text"},),
 }
 _INSTEAD = {
-    "stop": "texts end where the model ends them, or at max_tokens",
     "best_of": "use n_particles and strategy",
     "echo": "the completion alone is returned",
 }
+_STOPS, _STOP_LENGTH = 4, 256
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -51,6 +50,7 @@ class Ask(_Strict):
 
     Attributes:
         n: texts to return: the answer, then the next best distinct ones.
+        stop: strings, the first of which ends a text and is not returned.
         strategy: name of a strategy.
         n_particles: texts to write; `budget`: instead of it, tokens to write at most in all.
         strength, step, ess_threshold: see `smcgen.steer`.
@@ -63,6 +63,7 @@ class Ask(_Strict):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Count | None = None
+    stop: str | list[str] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -84,7 +85,6 @@ class Ask(_Strict):
     # refused, unless they ask for nothing
     logprobs: Any = None
     top_logprobs: Any = None
-    stop: Any = None
     echo: Any = None
     suffix: Any = None
     best_of: Any = None
@@ -105,6 +105,16 @@ class Ask(_Strict):
             return value
         hint = _INSTEAD.get(info.field_name, "leave it out")
         raise ValueError(f"not supported: {hint}")
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, value: str | list[str] | None) -> Any:
+        strings = [value] if isinstance(value, str) else value or []
+        if len(strings) > _STOPS or not all(0 < len(s) <= _STOP_LENGTH for s in strings):
+            raise ValueError(
+                f"expected a string, or at most {_STOPS}, of 1 to {_STOP_LENGTH} characters"
+            )
+        return value
 
     @property
     def tokens(self) -> int | None:

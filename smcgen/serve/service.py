@@ -7,17 +7,18 @@ from typing import Any
 
 from smcgen.core.status import Status
 from smcgen.serve.config import Config
-from smcgen.serve.failures import APIError, from_run
+from smcgen.serve.failures import APIError, from_run, log
 from smcgen.serve.metrics import Metrics
 from smcgen.serve.plan import plan
 from smcgen.serve.pool import Job, Pool, Stopped
 from smcgen.serve.reply import Kind, Reply, report, so_far
-from smcgen.serve.schema import Ask
+from smcgen.serve.schema import Ask, CompletionAsk
 from smcgen.serve.steering import Callback, Steering
 from smcgen.serve.strategies import STRATEGIES, Chosen
 from smcgen.text.result import SteerResult
 
 _FIRST = asyncio.FIRST_COMPLETED
+_WARM = 8  # tokens of each text of a warm-up
 LATE = 10.0  # seconds that a stopped run has to come to the end of its step, before it is answered without it
 
 
@@ -29,6 +30,19 @@ class Service:
         self.metrics = Metrics()
         self.pool = Pool(config.max_concurrent, config.max_queue, self.metrics.ended)
         self.metrics.watch(self.pool)
+
+    def warm_up(self) -> None:
+        """Write a few tokens as the default strategy would: programs are compiled and tables made by then.
+
+        A failure is logged; requests will tell of it.
+        """
+        most = min(self.config.max_tokens, _WARM)
+        ask = CompletionAsk(model=self.config.model, prompt=[0], max_tokens=most, seed=0)
+        try:
+            steering = plan(self.config, ask)
+            STRATEGIES[steering.strategy].run(steering, lambda progress: None)
+        except Exception:
+            log.warning("the warm-up failed", exc_info=True)
 
     async def submit(self, ask: Ask, kind: Kind) -> tuple[Job, Reply]:
         """Queue a request.

@@ -24,7 +24,7 @@ class Steering:
         n_particles: texts that are written.
         seed: fixes the run.
         options: the other arguments of `smcgen.steer`: strength, step, ess_threshold, max_tokens, temperature,
-            top_p, top_k.
+            top_p, top_k, stop.
     """
 
     engine: Any

@@ -25,7 +25,6 @@ from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.result import SteerResult
 from smcgen.text.rewards.base import Reward
 from smcgen.text.steps import Step
-from smcgen.text.texts import Finish
 
 _WATCHED = Step(
     tokens=32
@@ -102,7 +101,7 @@ def particle_filter(steering: Steering, callback: Callback) -> Chosen:
 def by_score(result: SteerResult) -> list[int]:
     """Rows from the best on, as `SteerResult.best` ranks: possible, ended by itself, score, weight."""
     log_psi = np.asarray(result.history[-1].log_psi, np.float64)
-    possible, ended = result.weights > 0, result.finish == Finish.EOS
+    possible, ended = result.weights > 0, result.population.whole
     order = np.lexsort([-result.weights, -log_psi, ~ended, ~possible])
     return order.tolist()
 

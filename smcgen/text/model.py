@@ -30,8 +30,9 @@ from smcgen.text.potentials.base import Potential
 from smcgen.text.prompts import Prompt, encode_all, is_single
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
-from smcgen.text.state import TextRecord, TextState
+from smcgen.text.state import ROW_ARRAYS, TEXT_ARRAYS, TextRecord, TextState
 from smcgen.text.steps import Step, as_step
+from smcgen.text.stops import StopStrings, Until, as_stops
 from smcgen.text.texts import Finish, Texts
 
 
@@ -50,6 +51,7 @@ class TextModel(FeynmanKac[TextState]):
         max_tokens: most tokens of a text, at the last of which it is cut off.
         sampling: the base law p.
         proposal: another law to draw from; the weights correct for it.
+        stop: strings, any of which ends a text (`Finish.STOP`), in whatever tokens it comes; it stays in the text.
     """
 
     engine: Engine
@@ -60,6 +62,7 @@ class TextModel(FeynmanKac[TextState]):
     max_tokens: int = 1024
     sampling: Sampling = Sampling()
     proposal: Sampling | None = None
+    stop: str | Sequence[str] = ()
     traceable = False
 
     def __post_init__(self) -> None:
@@ -69,6 +72,7 @@ class TextModel(FeynmanKac[TextState]):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InvalidArgument(name, value, "an integer >= 1")
         as_step(self.step_rule)
+        as_stops(self.stop)
         longest = max(len(p.ids) for p in self.prompts)
         if longest >= self.engine.max_length:
             raise InvalidArgument(
@@ -100,6 +104,12 @@ class TextModel(FeynmanKac[TextState]):
     def rule(self) -> Step:
         """When a step ends."""
         return as_step(self.step_rule)
+
+    @cached_property
+    def stops(self) -> StopStrings | None:
+        """What finds the strings that end a text; None if there are none."""
+        strings = as_stops(self.stop)
+        return StopStrings(strings, self.engine.tokenizer) if strings else None
 
     @cached_property
     def _room(self) -> np.ndarray:
@@ -143,7 +153,8 @@ class TextModel(FeynmanKac[TextState]):
         twists = self.potential.twists() if self.potential else ()
         opened = tuple(w.open_twist(self.prompts, texts.n, texts.tokenizer, meter) for w in twists)
         empty = np.full((len(texts), 0), -1, np.int32)
-        return TextState(texts, log_base, log_psi, empty, session, opened, meter)
+        stop = np.zeros(len(texts), dtype=np.int64)
+        return TextState(texts, log_base, log_psi, empty, stop, session, opened, meter)
 
     def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
         return self._written(key, t, state, {})
@@ -181,7 +192,10 @@ class TextModel(FeynmanKac[TextState]):
         limits = self.limits(rows, texts.n) - texts.lengths[rows]
         randomness = StepRandomness(key, texts.n)
         last = bool(t == self.num_steps)
-        new = state.engine.extend(rows, self.rule, limits, randomness, last, given or None)
+        until = None if self.stops is None else Until(self.stops, state.stop[rows])
+        new = state.engine.extend(rows, self.rule, limits, randomness, last, given or None, until)
+        stop = state.stop.copy()
+        stop[rows] = 0 if until is None else until.states
         texts = texts.extended(rows, new.tokens, new.lengths, new.finish)
         log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()
         log_g[rows] = new.log_base + new.log_factor - new.log_proposal
@@ -199,7 +213,8 @@ class TextModel(FeynmanKac[TextState]):
             session.drop(ended)
         step = np.full((len(texts), new.tokens.shape[1]), -1, np.int32)
         step[rows] = new.tokens
-        state = replace(state, texts=texts, log_base=log_base, log_psi=log_psi, step=step)
+        arrays = {"log_base": log_base, "log_psi": log_psi, "step": step, "stop": stop}
+        state = replace(state, texts=texts, **arrays)
         return state, self._per_problem(log_g)
 
     def _given_up(self, texts: Texts, log_g: np.ndarray) -> Texts:
@@ -218,8 +233,8 @@ class TextModel(FeynmanKac[TextState]):
         for session in (state.engine, *state.twists):
             session.take(flat)
         texts = state.texts
-        picked = {k: getattr(texts, k)[flat] for k in ("ids", "lengths", "step_ends", "finish")}
-        arrays = {k: getattr(state, k)[flat] for k in ("log_base", "log_psi", "step")}
+        picked = {k: getattr(texts, k)[flat] for k in TEXT_ARRAYS}
+        arrays = {k: getattr(state, k)[flat] for k in ROW_ARRAYS}
         return replace(state, texts=replace(texts, **picked), **arrays)
 
     def done(self, state: TextState) -> Any:
@@ -259,32 +274,21 @@ class TextModel(FeynmanKac[TextState]):
     def fingerprint(self) -> str:
         """Engine, prompts and settings."""
         engine = [self.engine.name, self.engine.max_length, sorted(self.engine.eos_ids)]
-        parts = [engine, self.prompts, self.potential, self.rule]
-        parts += [self.num_steps, self.max_tokens, self.sampling, self.proposal]
+        parts = [engine, self.prompts, self.potential, self.rule, self.num_steps, self.max_tokens]
+        parts += [self.sampling, self.proposal, as_stops(self.stop)]
         return hashlib.sha256(identity(parts).encode()).hexdigest()
 
     def dump(self, state: TextState) -> Mapping[str, np.ndarray]:
         """The texts and what weights them; caches are rebuilt by `load`."""
-        texts = state.texts
-        arrays = {k: getattr(texts, k) for k in ("ids", "lengths", "step_ends", "finish")}
-        arrays |= {k: getattr(state, k) for k in ("log_base", "log_psi", "step")}
-        for i, twist in enumerate(state.twists):
-            arrays |= {f"twist{i}/{k}": v for k, v in twist.dump().items()}
-        return arrays | {"cost": state.meter.read().as_array()}
+        return state.dump()
 
     def load(self, key: Any, n: int, arrays: Mapping[str, np.ndarray]) -> TextState:
         """The state again: one prefill of the texts, no generation."""
-        part = {k: arrays[k] for k in ("ids", "lengths", "step_ends", "finish")}
+        part = {k: arrays[k] for k in TEXT_ARRAYS}
         texts = Texts(self.prompts, n, **part, tokenizer=self.engine.tokenizer)
         meter = Meter(Cost.from_array(arrays["cost"]))
         state = self._opened(texts, arrays["log_base"], arrays["log_psi"], meter, resume=True)
-        ended = np.flatnonzero(texts.ended)
-        for i, twist in enumerate(state.twists):
-            start = f"twist{i}/"
-            twist.load({k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)})
-            twist.drop(ended)
-        state.engine.drop(ended)
-        return replace(state, step=arrays["step"])
+        return state.resumed(arrays)
 
     def _per_problem(self, values: np.ndarray) -> np.ndarray:
         """(rows,) as (n,) for a single prompt, else (problems, n)."""

@@ -9,8 +9,8 @@ is what ancestor sampling weighs x by (Lindsten, Jordan and Schön 2014, equatio
 every text, and the rewards of texts that are nobody's yet.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -19,6 +19,7 @@ from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.engines._stop import Stop
 from smcgen.text.state import TextRecord, TextState
 from smcgen.text.steps import Step
+from smcgen.text.stops import StopStrings
 from smcgen.text.texts import Finish, Texts
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def ids_of(path: Sequence[TextRecord], problems: int) -> list[list[int]]:
 
 def tokens_of(
     model: "TextModel", state: TextState, reference: TextRecord
-) -> dict[int, Sequence[int]]:
+) -> Mapping[int, Sequence[int]]:
     """What the first row of each problem writes now; nothing if its text has ended, as the reference has."""
     firsts = range(0, len(state.texts), state.texts.n)
     steps = zip(firsts, steps_of(reference, len(model.prompts)), strict=True)
@@ -99,6 +100,8 @@ def log_continue(
         rows = np.arange(b * texts.n, (b + 1) * texts.n)
         if steps:
             fits[rows] &= _fits(model, t, steps, model.limits(rows, texts.n) - texts.lengths[rows])
+            if model.stops is not None:
+                fits[rows] &= _stops_there(model.stops, steps, state.stop[rows])
         else:  # it had ended: nothing can follow, and only what has ended goes on like that
             fits[rows] = False
             total[rows[texts.ended[rows] & (texts.finish[rows] != Finish.DEAD)]] = 0.0
@@ -108,7 +111,7 @@ def log_continue(
     firsts, copies = _distinct(texts, rows)
     own = [left[row // texts.n] for row in firsts.tolist()]
     tokens = [[i for step in steps for i in step.tokens] for steps in own]
-    cut = np.array([steps[-1].finish == Finish.LENGTH for steps in own])
+    cut = np.array([steps[-1].finish in (Finish.LENGTH, Finish.STOP) for steps in own])
     total[rows] = state.engine.log_continue(firsts, tokens, cut)[copies]
     alive = rows[total[rows] > -np.inf]
     if len(alive) and state.twists:
@@ -147,7 +150,7 @@ def _fits(
         room = room - len(tokens)
         if finish == Finish.RUNNING:
             fits &= room > 0
-        elif finish == Finish.EOS:
+        elif finish in (Finish.EOS, Finish.STOP):
             fits &= room >= 0
         else:  # cut off: by the limit of tokens, or at the end of the last step
             whole = s == model.num_steps and (room > 0).any() and _is_step(model, tokens)
@@ -155,11 +158,24 @@ def _fits(
     return fits
 
 
+def _stops_there(
+    strings: StopStrings, left: list[Written], states: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Where a string that ends a text is met at the end of these steps, if they ended so, and not before."""
+    tokens, finish = [i for step in left for i in step.tokens], left[-1].finish
+    fits = np.ones(len(states), dtype=bool)
+    for j, token in enumerate(tokens):
+        states = strings.step(states, np.full(len(states), token))
+        if j + 1 < len(tokens) or finish != Finish.EOS:  # an end-of-text token comes first
+            due = j + 1 == len(tokens) and finish == Finish.STOP
+            fits &= (states == strings.found) == due
+    return fits
+
+
 def _is_step(model: "TextModel", tokens: list[int]) -> bool:
     """Whether a step ends with the last of these tokens by itself."""
-    tokenizer: Any = model.engine.tokenizer
-    size = getattr(model.engine, "vocab_size", len(tokenizer))
-    stop, one = Stop(model.rule, tokenizer, size, 1), np.zeros(1, dtype=np.int64)
+    engine = model.engine
+    stop, one = Stop(model.rule, engine.tokenizer, engine.vocab_size, 1), np.zeros(1, np.int64)
     return [bool(stop.push(one, np.array([i]))[0]) for i in tokens][-1]
 
 

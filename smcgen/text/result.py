@@ -15,7 +15,7 @@ from smcgen.core.status import Status
 from smcgen.text.answers import AnswerPosterior, Extract, as_extractor
 from smcgen.text.prompts import Prompt
 from smcgen.text.state import TextRecord
-from smcgen.text.texts import Finish, Texts
+from smcgen.text.texts import Texts
 
 _FAILED = (Status.ALL_WEIGHTS_ZERO, Status.NON_FINITE_POTENTIAL)
 
@@ -56,7 +56,7 @@ class SteerResult(OneProblem):
     def best_index(self) -> int:
         """Index of `best`. Only texts of positive weight that ended by themselves compete, if any did."""
         log_psi = np.asarray(self.history[-1].log_psi, np.float64)
-        candidates = (self.weights > 0) & (self.finish == Finish.EOS)
+        candidates = (self.weights > 0) & self.population.whole
         if not candidates.any():
             candidates = self.weights > 0 if (self.weights > 0).any() else np.ones_like(candidates)
         order = np.lexsort([self.weights, np.where(candidates, log_psi, -np.inf), candidates])
@@ -84,7 +84,9 @@ class SteerResult(OneProblem):
         if self.status in _FAILED:
             return AnswerPosterior([], [])  # no text is possible, so no answer is
         weights = self.weights if weighted else np.ones(len(self.texts))
-        return AnswerPosterior([of(text) for text in self.texts], weights, self.smc.founders)
+        return AnswerPosterior(
+            [of(text) for text in self.texts], weights, np.asarray(self.smc.founders)
+        )
 
     def expectation(self, fn: Callable[[str], float]) -> float:
         """Self-normalised estimate of `E_pi[fn(x)]` for a function of a text."""

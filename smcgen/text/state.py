@@ -1,6 +1,7 @@
 """A population of texts in progress, and what is remembered of each of its steps."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from smcgen.core.cost import Meter
 from smcgen.text.engines.base import Session
 from smcgen.text.potentials.base import TwistSession
 from smcgen.text.texts import Texts
+
+TEXT_ARRAYS = ("ids", "lengths", "step_ends", "finish")  # of `Texts`
+ROW_ARRAYS = ("log_base", "log_psi", "step", "stop")  # of `TextState`
 
 
 class TextRecord(NamedTuple):
@@ -33,6 +37,7 @@ class TextState:
     log_base: np.ndarray  # log p(text), nats, per row
     log_psi: np.ndarray
     step: np.ndarray  # the latest step's tokens
+    stop: np.ndarray  # where the search for stop strings stands, per row
     engine: Session
     twists: tuple[TwistSession, ...]
     meter: Meter
@@ -46,3 +51,21 @@ class TextState:
         """Latest raw score of each row by the first reward, NaN without one."""
         known = (w.scores() for w in self.twists)
         return next((s for s in known if s is not None), np.full(len(self.texts), np.nan))
+
+    def dump(self) -> Mapping[str, np.ndarray]:
+        """Texts, weights and what the twists must keep, as arrays."""
+        arrays = {k: getattr(self.texts, k) for k in TEXT_ARRAYS}
+        arrays |= {k: getattr(self, k) for k in ROW_ARRAYS}
+        for i, twist in enumerate(self.twists):
+            arrays |= {f"twist{i}/{k}": v for k, v in twist.dump().items()}
+        return arrays | {"cost": self.meter.read().as_array()}
+
+    def resumed(self, arrays: Mapping[str, np.ndarray]) -> "TextState":
+        """This state, whose sessions are fresh, as it was when it gave `arrays`."""
+        ended = np.flatnonzero(self.texts.ended)
+        for i, twist in enumerate(self.twists):
+            start = f"twist{i}/"
+            twist.load({k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)})
+        for session in (*self.twists, self.engine):
+            session.drop(ended)
+        return replace(self, **{k: arrays[k] for k in ROW_ARRAYS})

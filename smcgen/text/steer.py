@@ -1,5 +1,6 @@
 """Steer a language model in one call."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,7 @@ def steer(
     top_p: float = 1.0,
     top_k: int | None = None,
     proposal: Sampling | None = None,
+    stop: str | Sequence[str] = (),
     answer: str | Extract | None = None,
     key: Any = 0,
     resampling: Any = "systematic",
@@ -100,6 +102,7 @@ def steer(
         step: when a step ends: a delimiter, a number of tokens, a function of the text, a `Step`.
         max_steps, max_tokens: a text is cut off there; `max_steps=None`: by `max_tokens` alone.
         temperature, top_p, top_k: the base law p; `proposal`: another law to draw from.
+        stop: strings, any of which ends a text; they stay in the text, where the reward sees them.
         answer: how a text's answer is read: "number", "boxed", "line", a regex, or a function.
         key: a seed or JAX key.
         resampling, ess_threshold, progress, callback, checkpoint, on_error: see `smcgen.smc`. On an
@@ -128,6 +131,7 @@ def steer(
         max_tokens=max_tokens,
         sampling=Sampling(temperature, top_k, top_p),
         proposal=proposal,
+        stop=stop,
     )
     single = text_model.num_problems is None
 

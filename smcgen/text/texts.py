@@ -22,6 +22,7 @@ class Finish(IntEnum):
     EOS = 1  # the model ended it
     LENGTH = 2  # it reached the allowed number of tokens or steps
     DEAD = 3  # no token was allowed: its weight is zero
+    STOP = 4  # it has one of the strings that end a text
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Texts:
     def ended(self) -> np.ndarray:
         """Rows that are no longer written, shape (rows,)."""
         return self.finish != Finish.RUNNING
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Rows that ended by themselves, not cut off, shape (rows,)."""
+        return np.isin(self.finish, (Finish.EOS, Finish.STOP))
 
     def of_problems(self, problems: Bool[np.ndarray, " problems"]) -> "Texts":
         """The texts of some of the problems, as a population of their own."""

@@ -61,6 +61,7 @@ def gated(**options):
 
 def config(**options):
     defaults = {"model": "m", "port": 0, "n_particles": 4, "max_tokens": 64, "grace": 5.0}
+    defaults["warm_up"] = False
     return Config(**(defaults | options))
 
 

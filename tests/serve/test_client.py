@@ -1,6 +1,7 @@
 """What an OpenAI client gets: steered answers, whole or streamed, reproducible by seed."""
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -158,3 +159,44 @@ def test_models_and_health(tape):
         "running": 0,
         "waiting": 0,
     }
+
+
+def plain(server, **options) -> Any:
+    """One text of the model itself, whatever the reward; longer than the server's default."""
+    fields = {"seed": 5, "max_tokens": 12, "extra_body": {"strategy": "sample"}} | options
+    return running.client(server).completions.create(model="m", prompt="ab.", **fields)
+
+
+def test_a_text_ends_before_the_first_stop_string(chat):
+    """Characters are tokens here: two of them are a string that spans tokens."""
+    for seed in range(6):
+        (whole,) = plain(chat, seed=seed).choices
+        for stop in (whole.text[4:6], [whole.text[5:8], "never"], [whole.text[2:3]] * 2):
+            if not stop or not stop[0]:
+                continue
+            (choice,) = plain(chat, seed=seed, stop=stop).choices
+            strings = [stop] if isinstance(stop, str) else stop
+            first = min(at for at in map(whole.text.find, strings) if at >= 0)
+            assert choice.text == whole.text[:first]
+            assert choice.finish_reason == "stop"
+    (never,) = plain(chat, stop="aaaaaaaaaaaaa").choices
+    assert never == plain(chat).choices[0]
+    (never,) = plain(chat, stop=[]).choices
+    assert never == plain(chat).choices[0]
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_steered_texts_stop_across_steps_and_are_streamed_so(chat, step):
+    """With steps of a token a string of two always spans steps; copies that differ behind it are one text."""
+    stop, ours = ["b.", "\na"], {"n_particles": 8, "step": step, "strategy": "particle-filter"}
+    fields = {"stop": stop, "n": 3, "max_tokens": 12, "extra_body": ours, "seed": 2}
+    whole = ask(chat, **fields)
+    texts = [choice.message.content for choice in whole.choices]
+    assert not any(s in text for s in stop for text in texts)
+    assert len(set(texts)) == len(texts)
+    assert {choice.finish_reason for choice in whole.choices} <= {"stop", "length"}
+    streamed = [""] * 3
+    for chunk in ask(chat, **fields, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from smcgen.serve import service
+from smcgen.text import FunctionReward
 from tests.serve import running
 
 BODY = {"model": "m", "prompt": "ab.", "seed": 1}
@@ -43,6 +44,25 @@ def counted(server, name, **labels):
 def threads():
     with ThreadPoolExecutor(8) as pool:
         yield pool
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_server_warms_up_before_it_takes_requests(broken, caplog):
+    seen = []
+
+    def reward(texts):
+        seen.append(len(texts))
+        return None if broken and len(seen) == 1 else [0.1] * len(texts)
+
+    steered = {"reward": FunctionReward(reward), "step": 1, "max_tokens": 8, "warm_up": True}
+    with running.serving(running.config(engine=running.chatty(), **steered)) as server:
+        warm = len(seen)
+        assert warm > 0
+        assert ("the warm-up failed" in caplog.text) == broken
+        labels = {"outcome": "ok", "strategy": "particle-filter"}
+        assert counted(server, "smcgen_runs_total", **labels) == 0
+        assert post(server).status_code == 200
+        assert len(seen) > warm
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -8,6 +8,7 @@ import numpy as np
 from smcgen import conditional_smc
 from smcgen.text import TextModel
 from smcgen.text.state import TextRecord
+from smcgen.text.stops import as_stops
 from smcgen.text.texts import Finish
 from tests.laws import assert_law
 
@@ -41,10 +42,18 @@ def path_of(texts: Sequence[Text], ends: Callable, model: TextModel) -> list[Tex
             if t < len(steps):
                 tokens[b, : len(steps[t])] = steps[t]
             if t >= len(steps) - 1:
-                ended = steps[-1][-1] in model.engine.eos_ids
-                finish[b] = Finish.EOS if ended else Finish.LENGTH
+                finish[b] = finish_of(flat(steps), model)
         path.append(TextRecord(tokens, zeros, zeros, finish, zeros))
     return path
+
+
+def finish_of(ids: list[int], model: TextModel) -> Finish:
+    """Why a whole text ended."""
+    if ids[-1] in model.engine.eos_ids:
+        return Finish.EOS
+    stops = as_stops(model.stop)
+    stopped = bool(stops) and model.engine.tokenizer.decode(ids).endswith(stops)
+    return Finish.STOP if stopped else Finish.LENGTH
 
 
 def is_text(steps: Steps, ends: Callable, model: TextModel) -> bool:

@@ -25,7 +25,7 @@ from tests.text.paths import (
 )
 from tests.text.toy import EOS, ToyEngine, ToyTokenizer
 
-RUNS, SWEEPS, TOKENS = 2000, 3, 4
+RUNS, SWEEPS, TOKENS = 800, 2, 4
 RULES: dict[str, tuple[Any, Callable]] = {
     "lines": ("\n", lambda step: step[-1] == 3),
     "tokens": (1, lambda step: True),
@@ -114,18 +114,16 @@ def test_sweeps_of_texts_that_are_cut_off_at_the_last_step():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rejuvenate", [None, "ancestor"])
-def test_particle_gibbs_leaves_the_posterior_as_it_is(rejuvenate):
-    """Chains of two particles that start from exact draws, two sweeps each."""
-    chains, engine = 150, ToyEngine(1)
+def test_particle_gibbs_leaves_the_posterior_as_it_is():
+    """Chains of two particles that start from exact draws, a sweep each."""
+    chains, engine = 60, ToyEngine(1)
     law = tilted(engine.law(2), lambda ids: np.exp(tilt([text_of(ids)])[0]))
     model = TextModel(engine, "a", REWARD, 1, max_tokens=2)
     texts, p = list(law), np.array(list(law.values())) / sum(law.values())
     drawn = np.random.default_rng(2).choice(len(texts), chains, p=p)
     starts = [[single(texts[i], RULES["tokens"][1], model)] for i in drawn]
     start = Chains(starts, *(np.zeros((chains, 1)),) * 3)
-    options = {"rejuvenate": rejuvenate, "n_chains": chains, "thin": 2}
-    run = particle_gibbs(model, 5, 1, 2, reference=start, **options)
+    run = particle_gibbs(model, 5, 1, 2, reference=start, n_chains=chains)
     new = [tuple(flat_path(chain[0])) for chain in run.paths]
     assert_law(np.bincount([texts.index(ids) for ids in new], minlength=len(texts)), p)
     assert np.mean([ids != texts[i] for ids, i in zip(new, drawn, strict=True)]) > 0.2
@@ -141,14 +139,13 @@ def flat_path(path: Sequence[TextRecord]) -> list[int]:
     return [i for record in path for i in record.tokens.tolist() if i >= 0]
 
 
+@pytest.mark.slow
 def test_chains_of_texts_are_read_as_texts():
     model = TextModel(ToyEngine(1), "a", REWARD, max_tokens=TOKENS)
     chains = particle_gibbs(model, 0, 3, 2, n_chains=2, n_warmup=1)
     texts = chains.map(model.text)
     assert texts.shape == (2, 3)
     assert texts[1, 2] == text_of([i for i in flat_path(chains.paths[1][2]) if i < EOS])
-    values = chains.to_arviz(lambda path: {"letters": float(model.text(path).count("a"))})
-    assert values.posterior["letters"].shape == (2, 3)
     many = TextModel(ToyEngine(1), ["a", "b"], REWARD, max_tokens=TOKENS)
     path = conditional_smc(many, 0, path_of([(0, EOS), (1, EOS)], LINES, many), 2).path(
         np.zeros(2, int)

@@ -26,10 +26,13 @@ def llama(
     seed: int = 0, vocab_size: int = len(CHARACTERS) + 1, layers: int = 2, **changes: Any
 ) -> Any:
     """A Llama of a few thousand parameters with logits wide enough to be interesting."""
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": layers}
+    return new_llama(seed, vocab_size, 20.0, **shape | changes)
+
+
+def new_llama(seed: int, vocab_size: int, scale: float, **changes: Any) -> Any:
+    """A Llama whose logits are `scale` times as wide, of two heads, whose last token ends a text."""
     shape = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "max_position_embeddings": 128,
@@ -39,7 +42,7 @@ def llama(
         "pad_token_id": None,
     }
     model = build(LlamaForCausalLM, vocab_size, seed, **shape | changes)
-    model.lm_head.weight.data.mul_(20.0)
+    model.lm_head.weight.data.mul_(scale)
     return model
 
 

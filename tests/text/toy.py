@@ -50,6 +50,7 @@ class ToyEngine:
     max_tokens: int = 4
     tokenizer: Any = field(default_factory=ToyTokenizer)
     max_length: int = 64
+    vocab_size: int = VOCAB
     eos_ids: frozenset[int] = frozenset({EOS})
     name: str = "toy"
 
@@ -119,7 +120,9 @@ class ToySession:
         self.node = np.zeros(rows, int)
         self.written: Callable[[np.ndarray], None] = lambda rows: None
 
-    def extend(self, rows, step, limits, randomness, last=False, given=None) -> Extension:
+    def extend(
+        self, rows, step, limits, randomness, last=False, given=None, until=None
+    ) -> Extension:
         m = len(rows)
         tokens = np.full((m, int(limits.max(initial=0))), -1)
         lengths, finish = np.zeros(m, np.int32), np.zeros(m, np.int8)
@@ -149,6 +152,10 @@ class ToySession:
             ends = np.isin(text, step.delimiters) | (lengths[active] == (step.tokens or -1))
             if last:
                 finish[active[go & ends]] = Finish.LENGTH
+            if until is not None:
+                stops = go & until.push(active, v)
+                finish[active[stops]] = Finish.STOP
+                ends |= stops
             active = active[go & ~cut & ~ends]
             if not len(active):
                 break

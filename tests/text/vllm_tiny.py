@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from smcgen.core.smc import smc
 from smcgen.text import FunctionReward, TextModel
@@ -25,22 +23,8 @@ needs_vllm = pytest.mark.skipif(
 @functools.cache
 def llama(seed: int = 0, vocab_size: int = len(tiny.CHARACTERS) + 1) -> Any:
     """A Llama with one key-value head of 32 and logits wide enough to be interesting."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        bos_token_id=None,
-        eos_token_id=vocab_size - 1,
-        pad_token_id=None,
-    )
-    model = LlamaForCausalLM(config)
-    model.lm_head.weight.data.mul_(8.0)
-    return model.eval()
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2}
+    return tiny.new_llama(seed, vocab_size, 8.0, **shape)
 
 
 @functools.cache

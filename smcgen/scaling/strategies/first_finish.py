@@ -10,7 +10,6 @@ from smcgen.scaling.ledger import Ledger
 from smcgen.text.model import TextModel
 from smcgen.text.state import TextState
 from smcgen.text.steps import Step
-from smcgen.text.texts import Finish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Halting(TextModel):
     def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
         state, log_g = super().step(key, t, state)
         assert self.ledger is not None
-        ended = (state.texts.finish == Finish.EOS).reshape(len(self.prompts), -1).sum(1)
+        ended = state.texts.whole.reshape(len(self.prompts), -1).sum(1)
         enough = ended >= min(self.k, state.texts.n)
         self.ledger.halted[self.ledger.numbers(self.prompts)[enough]] = True
         return state, log_g

@@ -27,7 +27,7 @@ class Delimiters:
     """
 
     def __init__(self, delimiters: Sequence[str], tokens: Sequence[bytes], vocab_size: int):
-        steps = _automaton([d.encode() for d in delimiters])
+        steps = automaton([d.encode() for d in delimiters])
         self.found = len(steps) - 1
         state = np.repeat(np.arange(len(steps))[:, None], vocab_size, axis=1)
         known = tokens[:vocab_size]
@@ -57,7 +57,7 @@ def delimiters(tokenizer: Any, strings: Sequence[str], vocab_size: int) -> Delim
     return tables[key]
 
 
-def _automaton(patterns: Sequence[bytes]) -> Int[np.ndarray, "states 256"]:
+def automaton(patterns: Sequence[bytes]) -> Int[np.ndarray, "states 256"]:
     """State after each byte; the last state is "found"."""
     trie: list[dict[int, int]] = [{}]
     ends = set()

@@ -23,6 +23,7 @@ from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 from smcgen.text.texts import Finish
 
 _MOST_STOPS = 1024  # stop tokens sent with a request
@@ -72,6 +73,7 @@ class RequestSession:
         randomness: StepRandomness,
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`.
 
@@ -83,9 +85,8 @@ class RequestSession:
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, [self._max_length - len(self._ids[r]) for r in rows.tolist()])
         limits = np.asarray(limits, dtype=np.int64).reshape(len(rows))
-        writing = Writing(
-            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, given=given
-        )
+        told = (self._tokenizer, self._n, (), given, until)
+        writing = Writing(rows, step, limits, last, self._is_eos, *told)
         if given:
             self._write(writing, np.flatnonzero(np.isin(rows, list(given))), given)
         bits = (randomness.uniforms(0)[rows] * 2.0**52).astype(np.uint64)
@@ -96,7 +97,7 @@ class RequestSession:
             room = limits[at] - writing.lengths[at]
             if step.tokens is not None:
                 room = np.minimum(room, step.tokens - writing.lengths[at])
-            if stops is None or step.when is not None:
+            if stops is None or step.when is not None or until is not None:
                 room = np.minimum(room, _CHUNK)
             asked = self._ask(rows[at], room, stops or self._eos, bits[at], chunk)
             self._keep(writing, at, asked, stops or self._eos)

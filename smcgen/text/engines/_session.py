@@ -19,6 +19,7 @@ from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 
 
 class TransformersSession:
@@ -76,13 +77,13 @@ class TransformersSession:
         randomness: StepRandomness,
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, self._room[rows])
-        writing = Writing(
-            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self._factors, given
-        )
+        told = (self._tokenizer, self._n, self._factors, given, until)
+        writing = Writing(rows, step, limits, last, self._is_eos, *told)
         active = np.flatnonzero(writing.active)
         self._population.catch_up(rows[active], outputs=False)
         for position in count():

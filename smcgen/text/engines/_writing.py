@@ -11,9 +11,11 @@ from smcgen.errors import InvalidArgument, SmcgenError
 from smcgen.text.engines._stop import Stop
 from smcgen.text.engines.base import Extension
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 from smcgen.text.texts import Finish
 
 _FIRST_WIDTH = 16  # columns of tokens that are there at first; they double
+_CUT = (Finish.LENGTH, Finish.STOP)  # texts that end without the model's own end
 _OVER = -2  # in the table of given tokens: no more are given
 
 
@@ -28,6 +30,7 @@ class Writing:
         n: particles per problem.
         factors: open token factors, told of every token.
         given: the tokens of rows that do not draw theirs; their step must end with the last of them.
+        until: finds the strings that end a text.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class Writing:
         n: int,
         factors: Sequence[Any] = (),
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ):
         m = len(rows)
+        self._until = until
         self.rows, self.limits, self.last = rows, limits, last
         self._step, self._is_eos, self._n, self._factors = step, is_eos, n, factors
         self.finish = np.zeros(m, dtype=np.int8)
@@ -99,11 +104,14 @@ class Writing:
         over = self._stop.push(at, tokens) if self._stop else np.zeros(len(at), dtype=bool)
         if self._step.tokens is not None:
             over = over | (self.lengths[at] >= self._step.tokens)
-        eos = self._is_eos[tokens]
-        full = (self.lengths[at] >= self.limits[at]) & ~eos
-        cut = full | (over & ~eos) if self.last else full
+        whole = eos = self._is_eos[tokens]
+        if self._until is not None:
+            found = self._until.push(at, tokens) & ~eos
+            self.finish[at[found]], whole = Finish.STOP, eos | found
+        full = (self.lengths[at] >= self.limits[at]) & ~whole
+        cut = full | (over & ~whole) if self.last else full
         self.finish[at[eos]], self.finish[at[cut]] = Finish.EOS, Finish.LENGTH
-        return eos | full | over
+        return whole | full | over
 
     def due(self) -> Bool[np.ndarray, " m"]:
         """Active rows of problems whose weights have become so unequal that the step ends for all."""
@@ -140,7 +148,7 @@ class Writing:
             short = (self.lengths < wanted) & (self.finish != Finish.DEAD)
             if short.any():
                 raise _unlike(self.tokens(int(np.flatnonzero(short)[0])), "ends a step already")
-        cut = np.flatnonzero(self.finish == Finish.LENGTH)
+        cut = np.flatnonzero(np.isin(self.finish, _CUT))
         for factor in self._factors:
             if len(cut):
                 self._logs[1, cut] += factor.log_cut(self.rows[cut])

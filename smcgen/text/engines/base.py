@@ -23,6 +23,7 @@ from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 
 
 class Law(NamedTuple):
@@ -65,13 +66,15 @@ class Session(Protocol):
         randomness: StepRandomness,
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ) -> Extension:
         """Write one step for `rows`.
 
         A text ends (`Finish.EOS`) with the model's end-of-text token, or (`Finish.LENGTH`) when it
         has `limits` more tokens, or at the end of this step if `last`. A row's draws come from
         `randomness.uniforms(j)[row]` for the step's j-th token. Rows in `given` write these tokens,
-        which are weighed as if they had been drawn.
+        which are weighed as if they had been drawn. A text also ends (`Finish.STOP`) where `until`, told of
+        each row's tokens, says so.
 
         Raises:
             InvalidArgument: given tokens are not one step of this row.
@@ -86,7 +89,7 @@ class Session(Protocol):
     ) -> Float64[np.ndarray, " m"]:
         """log p + log phi, in nats, of `tokens` behind each row's text; the rows stay as they are.
 
-        `cut` says which texts are then cut off (`Finish.LENGTH`), as token factors may ask.
+        `cut` says which texts then end without the model's end-of-text token, as token factors may ask.
         """
         ...
 
@@ -109,6 +112,7 @@ class Engine(Protocol):
 
     Attributes:
         tokenizer: a transformers tokenizer.
+        vocab_size: width of the logits; all token ids are below it.
         max_length: most tokens in a prompt with its completion.
         eos_ids: tokens that end a text.
         name: what identifies the model (a checkpoint of another model is refused by it).
@@ -118,6 +122,7 @@ class Engine(Protocol):
     """
 
     tokenizer: Any
+    vocab_size: int
     max_length: int
     eos_ids: frozenset[int]
     name: str

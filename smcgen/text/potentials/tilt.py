@@ -16,7 +16,6 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError, UnknownName
 from smcgen.text.potentials import aggregate
 from smcgen.text.potentials.base import Potential, Twist
-from smcgen.text.potentials.probability import check_probabilities
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards.base import Reward, RewardSession
 from smcgen.text.texts import Texts
@@ -148,8 +147,12 @@ class TiltSession:
             raise RewardError(
                 f"the reward returned shape {scores.shape}; expected {rows.shape}: one per text"
             )
-        if self._tilt.reward.probability:
-            check_probabilities(scores, f"reward {type(self._tilt.reward).__name__}")
+        outside = (scores < 0) | (scores > 1)  # not NaN: that fails a particle, not the reward
+        if self._tilt.reward.probability and outside.any():
+            raise RewardError(
+                f"reward {self._tilt.reward.label!r} returned {scores[outside][0]}: expected "
+                "probabilities in [0, 1], because probability=True"
+            )
         broken = np.isnan(scores) | (scores == np.inf)
         self._broken[rows] |= broken
         return np.where(broken, 0.0, scores)  # NaN marks "no step" in a history

@@ -60,6 +60,11 @@ class Reward(Potential):
 
     probability: bool = False
 
+    @property
+    def label(self) -> str:
+        """What error messages call it."""
+        return type(self).__name__
+
     def twists(self) -> "tuple[Twist, ...]":
         from smcgen.text.potentials.tilt import Tilt
 

@@ -14,7 +14,6 @@ from jaxtyping import Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
-from smcgen.text.potentials.probability import check_probabilities
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards._cache import ByContent
 from smcgen.text.rewards.base import Reward
@@ -37,7 +36,7 @@ class FunctionReward(Reward):
         on: what a text is: "text", a string without special tokens; "ids", a list of token ids; or
             "texts" for `fn(texts, rows)` with the `Texts` of the whole population and the rows to
             score, for functions of the step boundaries (never cached).
-        probability: the numbers are probabilities in [0, 1], which is checked.
+        probability: the numbers are probabilities in [0, 1]; `Tilt` checks it.
         prompts: pass the prompts as well, as strings (or ids if `on="ids"`).
         cache: how many scores to remember by content; 0 to remember none between steps.
 
@@ -62,6 +61,11 @@ class FunctionReward(Reward):
         if self.cache < 0:
             raise InvalidArgument("cache", self.cache, "an integer >= 0")
 
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        return getattr(self.fn, "__qualname__", type(self.fn).__name__)
+
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
     ) -> "_FunctionSession":
@@ -74,7 +78,7 @@ class _FunctionSession(ByContent):
     def __init__(self, part: FunctionReward, meter: Meter):
         self._part, self._meter = part, meter
         super().__init__(part.cache)
-        self._name = getattr(part.fn, "__qualname__", type(part.fn).__name__)
+        self._name = part.label
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         if self._part.on == "texts":
@@ -154,8 +158,6 @@ class _FunctionSession(ByContent):
             raise RewardError(
                 f"reward {self._name!r} returned shape {scores.shape}: {expected}, shape ({m},)"
             )
-        if self._part.probability:
-            check_probabilities(scores, f"reward {self._name!r}")
         return scores
 
 

@@ -162,10 +162,11 @@ def test_vllm_does_what_transformers_does(step):
     assert (np.asarray(runs[0].ancestors)[:, :, 0] != 0).any()
 
 
+@pytest.mark.slow
 def test_particle_gibbs_on_an_engine():
     """Of one prompt, on the engine that is asked; a chain's text is one that the model can write."""
     model = TextModel(REMOTE(), "a.", FunctionReward(tilt), 1, max_tokens=TOKENS)
-    chains = particle_gibbs(model, 1, 2, 3)
+    chains = particle_gibbs(model, 1, 2, 2)
     assert set(chains.map(model.text).ravel()) <= {text_of(ids) for ids in complete_texts()}
 
 
@@ -202,6 +203,7 @@ def test_on_vllm_a_continuation_costs_its_own_tokens():
     assert cost == len(distinct) * (1 + len(reference) - 2)
 
 
+@pytest.mark.slow
 def test_a_remote_engine_scores_what_goes_on():
     pytest.importorskip("httpx")
     with serving(Server(toy(3))) as server:
@@ -210,7 +212,7 @@ def test_a_remote_engine_scores_what_goes_on():
         log_p = lambda b, ids: table("requests", PROMPTS[b])[tuple(ids)]
         assert check_log_continue(model, REFERENCES, ENDS[1], log_p, log_tilt) > 5
         one = TextModel(engine, "a.", FunctionReward(tilt), 1, max_tokens=TOKENS)
-        chains = particle_gibbs(one, 1, 1, 3)
+        chains = particle_gibbs(one, 1, 1, 2)
         assert chains.log_evidence.shape == (1, 1)
         engine.close()
 

@@ -103,7 +103,7 @@ def test_texts_follow_the_base_law(step):
 def test_a_step_ends_where_its_rule_says(step, stops, monkeypatch):
     monkeypatch.setattr(requests_module, "_MOST_STOPS", stops)
     monkeypatch.setattr(requests_module, "_CHUNK", 3)
-    engine, rule = LocalEngine(toy(2)), TextModel(LocalEngine(toy(2)), "a", None, step)._step
+    engine, rule = LocalEngine(toy(2)), TextModel(LocalEngine(toy(2)), "a", None, step).rule
     meter = Meter()
     session = engine.open([A], 40, Law(), meter)
     got = session.extend(np.arange(40), rule, np.full(40, 30), randomness(n=40))

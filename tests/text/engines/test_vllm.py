@@ -1,5 +1,6 @@
 """The vLLM engine for real: the same texts as on transformers, whatever happens to the engine."""
 
+import gc
 import threading
 
 import numpy as np
@@ -163,7 +164,12 @@ def test_an_llm_of_the_users_is_taken_over():
     assert_same(run(taken, "ab"), run(vllm_tiny.twin(), "ab"))
     after = llm.generate([{"prompt_token_ids": [0, 1]}], **plain)[0].outputs[0].token_ids
     assert before == after
-    assert_same(run(as_engine(llm), "ab", seed=3), run(vllm_tiny.twin(), "ab", seed=3))
+    for seed in (3, 4):  # more than once, and when what took it over is gone
+        del taken
+        gc.collect()
+        taken = as_engine(llm)
+        assert_same(run(taken, "ab", seed=seed), run(vllm_tiny.twin(), "ab", seed=seed))
+    assert llm.generate([{"prompt_token_ids": [0, 1]}], use_tqdm=False)
 
 
 def test_problems_in_threads_do_not_mix(engine):

@@ -130,11 +130,6 @@ def test_what_is_not_one_number_per_text(returned, message):
         run(FunctionReward(lambda texts: returned), ["a", "ab"])
 
 
-def test_probabilities_are_checked():
-    with pytest.raises(RewardError, match=r"1\.5: expected probabilities"):
-        run(FunctionReward(lambda t: [0.5, 1.5], probability=True), ["a", "b"])
-
-
 def test_a_failure_names_its_particle():
     def fn(prompts, texts):
         return [1 / (text != "ab") for text in texts]

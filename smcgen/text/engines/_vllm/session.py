@@ -15,6 +15,7 @@ from smcgen.text.factors.base import Setting
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.steps import Step
+from smcgen.text.stops import Until
 
 
 class VLLMSession:
@@ -63,13 +64,13 @@ class VLLMSession:
         randomness: StepRandomness,
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
+        until: Until | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
         rows = np.asarray(rows, dtype=np.int64)
         limits = np.minimum(limits, self._room[rows])
-        writing = Writing(
-            rows, step, limits, last, self._is_eos, self._tokenizer, self._n, self.factors, given
-        )
+        told = (self._tokenizer, self._n, self.factors, given, until)
+        writing = Writing(rows, step, limits, last, self._is_eos, *told)
         self._writing, self._randomness = writing, randomness
         self._lockstep = step.ess is not None
         self._at[rows] = np.arange(len(rows))
