@@ -129,5 +129,5 @@ def _told(at: np.ndarray) -> np.ndarray:
 
 def _stderr(run: SMCResult, trace: PyTree, length: int) -> np.ndarray:
     if length > 1:
-        return np.sqrt(np.nansum(np.asarray(trace.variance), axis=-1))
-    return run.log_evidence_stderr
+        return np.asarray(np.sqrt(np.nansum(np.asarray(trace.variance), axis=-1)))
+    return np.asarray(run.log_evidence_stderr)

@@ -17,7 +17,7 @@ from smcgen.core.failures import raise_if_failed
 from smcgen.core.resampling import Resampling
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
-from smcgen.core.status import SMCError, SMCInterrupted
+from smcgen.core.status import SMCError, SMCInterrupted, Status
 from smcgen.errors import InvalidArgument
 from smcgen.samplers.base import Kernel, Path
 from smcgen.samplers.ladders import Adaptive
@@ -119,6 +119,9 @@ def _one(sampler: Any, key: RandomKey, n: int, on_error: str, **options: Any) ->
     """One run; errors hand over what `sample` would have returned."""
     try:
         run = smc(sampler, key, n, on_error="return", **options)
+        if on_error == "raise" and np.any(np.asarray(run.status) == Status.INTERRUPTED):
+            done = f"interrupted after step {run.num_steps}; .result has the run"
+            raise SMCInterrupted(done, run)
         if on_error == "raise" and not run.ok:
             # again, step by step, to see which particle it was
             watched = {**options, "checkpoint": None, "callback": _nothing}

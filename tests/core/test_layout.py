@@ -18,7 +18,6 @@ from tests.laws import LIMIT
 PROGRAM = """
 import jax, numpy as np, smcgen
 from tests.core.models import Problems, gaussian, three_chains
-from tests.laws import assert_unbiased
 
 assert len(jax.devices()) == 8
 model, shared = gaussian(), {"devices": jax.devices()}
@@ -40,16 +39,13 @@ assert len({s.device for s in watched.particles.addressable_shards}) == 8
 both = [smcgen.smc(Problems(three_chains()), 1, 16, **more) for more in ({}, shared)]
 np.testing.assert_array_equal(both[0].particles["x"], both[1].particles["x"])
 assert {s.data.shape for s in both[1].particles["x"].addressable_shards} == {(3, 2)}
-
-many = jax.jit(jax.vmap(lambda key: smcgen.smc(model, key, 16, **shared).log_evidence))
-log_z = np.asarray(many(jax.random.split(jax.random.key(1), 4000)), np.float64)
-assert_unbiased(np.exp(log_z - model.kalman()[0]), 1.0, "Z-hat / Z on eight devices")
 """
 
 
 @pytest.mark.slow
 def test_eight_devices_give_what_one_gives():
-    flags = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+    """Particle for particle, so that the law is the same too."""
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     ran = subprocess.run(
