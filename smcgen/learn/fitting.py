@@ -36,7 +36,7 @@ def fit(
     What is learned is whatever `build` makes of the parameters:
 
         lambda p: Guided(model, y, GaussianProposal(module, p))          a proposal (FIVO, VSMC, AESMC)
-        lambda p: Twisted(model, Quadratic(p["P"], p["h"], p["c"]))      a twist (SIXO, Lawson et al. 2022)
+        lambda p: Twisted(model, Quadratic(p["P"], p["h"], p["c"]))      a twist, by the score gradient (see there)
         lambda p: Bootstrap(MyModel(**p), y)                             the model itself: maximum likelihood, nearly
         a model of no steps                                              IWAE; with n_particles=1, a VAE
 

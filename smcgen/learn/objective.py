@@ -37,6 +37,8 @@ def filtering_bound(
         E[grad log Z-hat] + E[ sum_t (log Z-hat_{t:T}) grad log P(ancestors_t) ],   Z-hat_{t:T} = Z-hat / Z-hat_{0:t-1}
 
     "biased" leaves the second term out, as these papers do: it has far less variance, and is right without resampling.
+    For proposals and parameters it serves. Not for twists: what a twist does *is* to choose ancestors, which the first
+    term does not see; on a linear-Gaussian model whose exact twist is in the family it led away from it.
     "score" has it, with the mean of the other runs of the batch as a baseline; unbiased for multinomial
     resampling at fixed times. Two schemes bring gradients of their own: `StopGradient`, with which `grad log Z-hat`
     estimates `grad log Z` (not that of this bound), and `Transport`, which moves particles instead of drawing.

@@ -62,7 +62,7 @@ def test_bounds_on_simulated_data(scheme):
 
     gaps = []
     for n in (4, 32):
-        keys = jax.random.split(jax.random.key(n), 20_000 // n)
+        keys = jax.random.split(jax.random.key(n), 60_000 // n)
         z, low, up = (
             np.asarray(x, np.float64) for x in jax.jit(jax.vmap(lambda key, n=n: one(key, n)))(keys)
         )

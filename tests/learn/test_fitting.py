@@ -134,26 +134,25 @@ def test_without_steps_the_optimum_is_the_posterior():
 
 @pytest.mark.slow
 def test_with_resampling_a_learned_twist_reaches_the_evidence():
-    """The bound is log Z with the exact twist, and Adam finds it: z-tests say it was unbiased all the way."""
+    """The bound is log Z with the exact twist, and the score gradient leads there; z-tests of Z-hat on the way."""
     model = linear(1, steps=3)
-    begin = {"root": jnp.zeros((4, 1, 1)), "h": jnp.zeros((4, 1))}
+    # not at root = 0, where the gradient of its square is 0
+    begin = {"root": jnp.full((4, 1, 1), 0.5), "h": jnp.zeros((4, 1))}
 
     def build(p):
         return Twisted(model, Quadratic(p["root"] ** 2, p["h"], jnp.zeros(4)))
 
-    rate = optax.adam(optax.exponential_decay(0.1, 400, 0.1))
-    watched = []
-    found = fit(build, begin, 1, n_particles=8, steps=800, optimiser=rate, callback=watched.append)
-    exact, log_z = model.exact_twist(), model.kalman()
-    np.testing.assert_allclose(-found.losses[-50:].mean(), log_z, atol=0.01)
-    np.testing.assert_allclose(found.params["root"] ** 2, exact.precision, rtol=0.1)
-    np.testing.assert_allclose(found.params["h"], exact.linear, rtol=0.1, atol=0.05)
-    assert [step.step for step in watched] == list(range(50, 801, 50))
+    log_z, watched = model.kalman(), []
+    options = {"n_particles": 8, "batch": 32, "steps": 200, "optimiser": optax.adam(0.1)}
+    options |= {"gradient": "score", "resampling": "multinomial", "callback": watched.append}
+    found = fit(build, begin, 1, **options)
+    assert -found.losses[:5].mean() < log_z - 0.2
+    assert -found.losses[-50:].mean() > log_z - 0.05
+    assert [step.step for step in watched] == list(range(50, 201, 50))
     one = jax.jit(jax.vmap(lambda p, key: smcgen.smc(build(p), key, 4).log_evidence, (None, 0)))
+    keys = jax.random.split(jax.random.key(3), 5000)
     for params in (begin, watched[1].params, found.params):
-        z_hat = np.exp(
-            np.asarray(one(params, jax.random.split(jax.random.key(3), 5000)), np.float64)
-        )
+        z_hat = np.exp(np.asarray(one(params, keys), np.float64))
         assert_unbiased(z_hat / np.exp(log_z), 1.0)
 
 
@@ -191,7 +190,7 @@ def test_a_network_learns_the_optimal_proposal():
     params = GaussianProposal.params_for(module, 1, 1)
     build = lambda p: ssm.Guided(Walk(0.6), y, GaussianProposal(module, p))
     rate = optax.adam(optax.exponential_decay(0.03, 300, 0.1))
-    found = fit(build, params, 2, n_particles=8, steps=600, optimiser=rate)
+    found = fit(build, params, 2, n_particles=8, batch=16, steps=600, optimiser=rate)
     log_z = dist.Normal(0, np.sqrt(1.36)).log_prob(y).sum()
     np.testing.assert_allclose(-found.losses[-50:].mean(), log_z, atol=0.01)
     law = GaussianProposal(module, found.params)(Walk(0.6), 1, jnp.zeros(2), y[1])
