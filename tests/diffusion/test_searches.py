@@ -1,11 +1,16 @@
 """Searches: nothing found is lost, pivots are kept, costs are counted, JAX and torch agree."""
 
+from dataclasses import replace
+
+import jax
 import numpy as np
 import pytest
 
 from smcgen import diffusion
 from smcgen.core.status import SMCError
 from smcgen.diffusion.backends.torch import Torch
+from smcgen.diffusion.searches.base import Found
+from smcgen.diffusion.searches.noise import NoiseSearch
 from smcgen.errors import InvalidArgument, UnknownName
 
 T = 5
@@ -45,9 +50,19 @@ def test_zero_order_stays_around_the_best():
     best = found.best_so_far
     np.testing.assert_allclose(found.rewards[1:], np.repeat(best[:-1, None], 4, 1), atol=0.02)
     assert found.rewards[0].std() > 0.1
-    wide = diffusion.search(kernel(eta=0.0), score, n=4, rounds=4, size=1.0)
-    assert wide.rewards[1:].std() > 0.1
-    assert wide.reward == wide.rewards.max()  # of whichever round
+
+
+def test_a_pivot_is_kept_when_a_round_fails():
+    reward = diffusion.FunctionReward(score)
+    model = diffusion.DiffusionModel(kernel(eta=0.0), reward, twist=None)
+    search, key = NoiseSearch(model, rounds=2, size=0.5), jax.random.key(0)
+    state, _ = search.init(key, 4)
+    for reward, kept in ((1e9, True), (-1e9, False)):
+        before = replace(state, found=Found(state.found.data, np.array([reward])))
+        after, _ = search.step(jax.random.key(1), 1, before)
+        assert bool((after.pivot == before.pivot).all()) == kept
+        assert bool((after.found.data == before.found.data).all()) == kept
+        assert after.found.reward[0] == (reward if kept else after.rewards.max())
 
 
 @pytest.mark.slow
