@@ -1,5 +1,7 @@
 """Rewards that people write: lists, wrong shapes, NaN, exceptions, memory that runs out."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,12 @@ def test_half_precision_and_prompts():
     part = FunctionReward(reward, ("a", "b"), batch_size=3, dtype="bfloat16")
     part(torch.zeros(4, 2), np.array([0, 0, 1, 1]), as_it_is)
     assert got == [(torch.bfloat16, ["a", "a", "b"]), (torch.bfloat16, ["b"])]
+
+
+def test_a_traceable_reward_in_parts():
+    """Inside a jitted run, with rows left over, in half precision."""
+    reward = FunctionReward(lambda x: x.sum(1), batch_size=3, dtype="bfloat16", traceable=True)
+    data = jnp.arange(16.0).reshape(8, 2)
+    scores = jax.jit(lambda x: reward(x, np.zeros(8, int), lambda x: x + 1))(data)
+    np.testing.assert_array_equal(scores, data.sum(1) + 2)
+    assert scores.dtype == jnp.bfloat16
