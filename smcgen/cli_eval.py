@@ -44,6 +44,9 @@ def eval_command(
     answer: Annotated[
         str, typer.Option(help="boxed, number, line, or a regex with one group.")
     ] = "boxed",
+    equivalent: Annotated[
+        str, typer.Option(help="When answers are the same: exact, string, numeric, math.")
+    ] = "numeric",
     step: Annotated[str, typer.Option(help=r"As in `steer`.")] = r"\n",
     max_steps: int | None = None,
     max_tokens: int = 1024,
@@ -103,7 +106,8 @@ def eval_command(
             _budgets(budget),
             _seeds(seeds),
             writing=Writing(
-                as_typed(step), max_steps, max_tokens, temperature, top_p, top_k, answer
+                *(as_typed(step), max_steps, max_tokens, temperature, top_p, top_k),
+                *(answer, equivalent),
             ),
             out=out,
             batch=batch,
@@ -115,7 +119,7 @@ def eval_command(
         )
     except KeyboardInterrupt as error:
         raise Interrupted(f"the same command goes on from what is in {out}") from error
-    _report(results, out, cost, Console(width=max(Console().width, 120)))  # a table cut is no table
+    _report(results, out, cost, Console(width=max(Console().width, 132)))  # a table cut is no table
 
 
 def _report(results: Any, out: Path, cost: str, console: Any) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from smcgen.scaling.evaluation.degraded import Degraded as Degraded
     from smcgen.scaling.evaluation.figures import figure as figure
     from smcgen.scaling.evaluation.journal import EvaluationError as EvaluationError
-    from smcgen.scaling.evaluation.judge import same_answer as same_answer
     from smcgen.scaling.evaluation.later import Later as Later
     from smcgen.scaling.evaluation.records import Record as Record
     from smcgen.scaling.evaluation.results import Results as Results
@@ -46,7 +45,6 @@ _NAMES = {
     "evaluate": f"{_HERE}.run",
     "figure": f"{_HERE}.figures",
     "load_task": f"{_HERE}.tasks",
-    "same_answer": f"{_HERE}.judge",
     "save": f"{_HERE}.tables",
     "summary": f"{_HERE}.rows",
     "table": f"{_HERE}.tables",
@@ -64,7 +62,6 @@ __all__ = [
     "evaluate",
     "figure",
     "load_task",
-    "same_answer",
     "save",
     "summary",
     "table",

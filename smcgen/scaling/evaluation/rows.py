@@ -13,7 +13,10 @@ from smcgen.scaling.evaluation.statistics import (
     expected_calibration_error,
 )
 
-INDEPENDENT = ("sample", "majority", "best-of-n", "weighted-best-of-n")
+INDEPENDENT = (
+    *("sample", "majority", "rpc"),
+    *("best-of-n", "weighted-best-of-n", "best-of-majority"),
+)
 """Strategies whose texts are independent draws from the model: what pass@1 and pass@k are measured on."""
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.evaluation.journal import EvaluationError, Journal
-from smcgen.scaling.evaluation.judge import same_answer
 from smcgen.scaling.evaluation.live import LiveTable
 from smcgen.scaling.evaluation.results import Results
-from smcgen.scaling.evaluation.solver import Judge, Solver
+from smcgen.scaling.evaluation.solver import Solver
 from smcgen.scaling.evaluation.tasks import Task
 from smcgen.scaling.evaluation.units import Plan, plan_of
 from smcgen.scaling.evaluation.workers import Here, Workers
@@ -25,9 +24,8 @@ def evaluate(
     budgets: Any = (1, 4, 16),
     seeds: Sequence[int] = (0,),
     *,
-    writing: Writing = Writing(answer="boxed"),
+    writing: Writing = Writing(answer="boxed", equivalent="numeric"),
     out: str | Path | None = None,
-    judge: Judge = same_answer,
     batch: int | None = None,
     retries: int = 1,
     patience: int = 10,
@@ -45,10 +43,9 @@ def evaluate(
         reward: what steers; several by name, to compare them; or `Later`.
         budgets: rollouts, or `Budget`s: per prompt.
         seeds: each is another run over all problems.
-        writing: how texts are written, and how an answer is read.
+        writing: how texts are written, how an answer is read, and when it is the right one (`equivalent`).
         out: a folder for records; with records of the same settings in it, only what is missing is run. None keeps
             them in memory.
-        judge: whether an answer (first) is the right one (second).
         batch: problems in one engine call; None: as many as make 2048 texts, at most 64. It changes no
             result, but under a limit on seconds.
         retries, patience: how often a problem that fails is tried again, and how many may fail in a row.
@@ -65,17 +62,16 @@ def evaluate(
         EvaluationError: `out` has records of other settings or cannot be written, or too much fails. What was
             recorded is kept, as after Ctrl-C: the same call goes on from there.
     """
-    if writing.answer is None:
+    # both may refuse what they are given: now, not at the first problem
+    if writing.extract is None or writing.same is None:
         raise InvalidArgument("writing.answer", None, "how an answer is read")
     rewards = dict(reward) if isinstance(reward, Mapping) else {"reward": reward}
     rewards = {str(name): r for name, r in rewards.items() if r is not None}
-    assert writing.extract is not None  # and it can be read
     plan = plan_of(task, strategies, list(rewards), budgets, seeds, batch)
     solver = Solver(
         engine,
         rewards,
         writing,
-        judge,
         retries,
         min(patience, len(task)),
         keep_texts,
@@ -84,7 +80,6 @@ def evaluate(
     with workers or Here() as crew:
         settings = crew.open(solver) | {
             "writing": identity(writing),
-            "judge": getattr(judge, "__qualname__", type(judge).__qualname__),
             "strategies": {name: identity(s) for name, s in plan.strategies.items()},
         }
         with Journal(None if out is None else Path(out), settings) as journal:

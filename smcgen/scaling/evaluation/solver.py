@@ -1,6 +1,6 @@
 """Solving a unit: one engine call, and what to do when it fails."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from smcgen.core.status import Status
 from smcgen.scaling.evaluation.journal import EvaluationError
-from smcgen.scaling.evaluation.judge import same_answer
 from smcgen.scaling.evaluation.later import made
 from smcgen.scaling.evaluation.records import Record
 from smcgen.scaling.evaluation.tasks.problem import short_hash
@@ -21,7 +20,6 @@ from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.steer import as_engine
 
 _FINE = (Status.OK, Status.BUDGET_EXHAUSTED, Status.ALL_WEIGHTS_ZERO)
-Judge = Callable[[str, str], bool]
 
 
 @dataclass
@@ -33,7 +31,6 @@ class Solver:
 
     Attributes:
         engine, rewards, writing: see `evaluate`.
-        judge: whether an answer is the right one.
         retries: how often a problem that fails alone is tried again.
         patience: so many problems in a row that fail end the evaluation: something else is wrong.
         keep_texts: record all texts, or only the chosen one.
@@ -43,7 +40,6 @@ class Solver:
     engine: Any
     rewards: Mapping[str, Any]
     writing: Writing
-    judge: Judge = same_answer
     retries: int = 1
     patience: int = 10
     keep_texts: bool = True
@@ -124,7 +120,8 @@ class Solver:
         expected = unit.problems[i].answer
         of = outcome.candidates.answers
         answers = list(of if of is not None else map(self._extract, outcome.texts))
-        right = [a is not None and bool(self.judge(a, expected)) for a in answers]
+        same = self.writing.same
+        right = [a is not None and bool(same(a, expected)) for a in answers]
         possible = bool(outcome.weights.sum() > 0)  # else no text is, and so no answer
         answer = answers[outcome.chosen] if possible else None
         fine = outcome.status in _FINE

@@ -33,7 +33,7 @@ def table(results: Results, rows: Sequence[Row] | None = None) -> Table:
     heads = [*(["reward"] * rewards), *_HEADS, *_COSTS, *(["failed"] * failed)]
     for head in heads:
         if head in ("reward", "strategy"):
-            shown.add_column(head, overflow="fold")
+            shown.add_column(head, overflow="fold", min_width=15)
         else:
             shown.add_column(head, justify="right", no_wrap=True)
     for row in rows:
