@@ -73,8 +73,8 @@ def transitions(paths, seed, ancestor_sampling=False, backward=False, **options)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"ancestor_sampling": True, "candidates": 2}],
-    ids=["plain", "ancestor sampling, two candidates"],
+    [{"backward": True}, {"ancestor_sampling": True, "candidates": 2}],
+    ids=["backward sampling", "ancestor sampling, two candidates"],
 )
 def test_the_target_is_invariant(options):
     runs, rng = 400, np.random.default_rng(0)
@@ -87,6 +87,6 @@ def test_the_target_is_invariant(options):
     assert np.abs(z).max() < LIMIT, f"{CASES[worst[0]]}, feature {worst[1]}: z={z[worst]:.1f}"
     changed = np.mean(np.any(new != old, axis=-1), axis=(0, 1))  # at each time
     assert changed[-1] > 0.2
-    assert changed[0] > (0.25 if options else 0.1)
+    assert changed[0] > 0.25
     # the reference must be exactly representable: what did not move is the same to the bit
     assert np.mean(np.all(new == old, axis=(-1, -2))) > 0.05
