@@ -68,7 +68,8 @@ def figure(outcomes: Sequence[Outcome], path: Path) -> None:
     n = max(o.n for o in outcomes)
     shown = [o for o in outcomes if o.n in (1, n) and o.method != "FK, drawn"]
     fig = Figure(figsize=(13, 1.3 + 1.05 * len(shown)), layout="constrained")
-    left, right = np.ravel(fig.subfigures(1, 2, width_ratios=(2.1, 1)))
+    panels: Any = fig.subfigures(1, 2, width_ratios=(2.1, 1))
+    left, right = panels
     axes = left.subplots(len(shown), CLASSES, squeeze=False)
     for row, o in zip(axes, shown, strict=True):
         repeats = len(o.hits) // CLASSES

@@ -239,6 +239,7 @@ def test_greedy_steps_are_deterministic():
         ({"schedule": "steep"}, "'cosine'"),
         ({"schedule": lambda u: u}, "falls from 1 at 0"),
         ({"block_length": 0}, "block_length=0"),
+        ({"prompts": ("a", "b")}, "one for each of 1 rows"),
     ],
 )
 def test_bad_arguments(options, what, unchecked):

@@ -38,13 +38,13 @@ def test_stable_diffusion(run, tmp_path):
     tiny.stable_diffusion().save_pretrained(tmp_path / "model")
     items = [{"prompt": "a cat", "tag": "single_object"}, {"prompt": "two dogs", "tag": "counting"}]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, items)))
-    options = ["--prompts", tmp_path / "prompts.jsonl", "--out", tmp_path / "out", "--k", 2]
+    options = ["--prompts", tmp_path / "prompts.jsonl", "--out", tmp_path / "out", "--k", 4]
     options += ["--steps", 4, "--every", 2, "--lambda", 20, "--options", '{"guidance_scale": 3.0}']
     printed = run("stable_diffusion.py", tmp_path / "model", *options)
-    assert "2 runs, k=2" in printed
+    assert "2 runs, k=4" in printed
     rows = [json.loads(x) for x in (tmp_path / "out/results.jsonl").read_text().splitlines()]
     assert [r["prompt"] for r in rows] == ["a cat", "two dogs"]
-    assert all(r["nfe"] == 8 and r["reward_calls"] == 4 for r in rows)  # at step 2, and at the end
+    assert all(r["nfe"] == 16 and r["reward_calls"] == 8 for r in rows)  # at step 2, and at the end
     assert json.loads((tmp_path / "out/00001/metadata.jsonl").read_text()) == items[1]
     with Image.open(tmp_path / "out/00001/samples/0001.png") as picture:
         assert picture.size == (16, 16)
@@ -53,6 +53,6 @@ def test_stable_diffusion(run, tmp_path):
 @pytest.mark.slow
 def test_flux(run, tmp_path):
     tiny.flux().save_pretrained(tmp_path / "model")
-    options = ["--prompt", "a cat", "--out", tmp_path / "out", "--k", 2, "--steps", 3, "--every", 1]
+    options = ["--prompt", "a cat", "--out", tmp_path / "out", "--k", 4, "--steps", 3, "--every", 1]
     options += ["--options", '{"height": 16, "width": 16, "max_sequence_length": 16}']
-    assert "1 runs, k=2" in run("flux.py", tmp_path / "model", *options)
+    assert "1 runs, k=4" in run("flux.py", tmp_path / "model", *options)
