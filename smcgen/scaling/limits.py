@@ -1,7 +1,7 @@
 """Budgets enforced where the work is done: an engine and a reward that keep to a ledger.
 
-Each prompt's running rows share what is left of its tokens: a step gives row i at most `left // running` tokens, so
-that their sum cannot exceed the limit. A prompt whose limit is hit writes nothing more, and its texts are cut off.
+Each prompt's running rows share what is left of its tokens: where their own limits add up to more than that, a step
+gives each at most `left // running` tokens, so that their sum cannot exceed it. A prompt whose limit is hit writes nothing more, and its texts are cut off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,9 @@ class _LimitedSession:
         if self.ledger.late and given is None:
             self.ledger.exhaust(owners)
         running = np.bincount(owners, minlength=len(self.ledger.tokens))
-        share = self.ledger.tokens_left() // np.maximum(running, 1)
+        left = self.ledger.tokens_left()
+        wanted = np.bincount(owners, limits, minlength=len(left))
+        share = np.where(wanted <= left, left, left // np.maximum(running, 1))
         allowed = np.minimum(limits, share[owners])
         new = self.session.extend(rows, step, allowed, randomness, last, given, until)
         np.add.at(self.ledger.tokens, owners, new.lengths)

@@ -61,6 +61,14 @@ class Outcome:
         """What the chosen text answers; None without an extractor, or if it has no answer."""
         return None if self.candidates.answers is None else self.candidates.answers[self.chosen]
 
+    def run_of(self, row: int) -> tuple[SteerResult, int]:
+        """The run that a text is of, and its row there."""
+        for run in self.runs:
+            if row < len(run.texts):
+                return run, row
+            row -= len(run.texts)
+        raise IndexError(row)
+
     def top(self, k: int) -> list[Any]:
         """The answers (texts without an extractor) of the k best distinct ones: what pass@k looks at."""
         of: Sequence[Any] = self.candidates.answers or self.texts

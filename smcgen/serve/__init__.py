@@ -1,7 +1,7 @@
 """An OpenAI-compatible server whose answers are steered: `smcgen serve MODEL --reward R`.
 
 Any OpenAI client gets the strategy that the server was started with; a request may ask for another by extra fields
-(`strategy`, `n_particles`, `budget`, ...). All of it runs on `smcgen.steer`: read `strategies.py`, then `pool.py`.
+(`strategy`, `n_particles`, `budget`, ...). All of it runs on `smcgen.scaling`: read `strategies.py`, then `pool.py`.
 """
 
 import importlib.util
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from smcgen.serve.config import Config as Config
     from smcgen.serve.server import run_server as run_server
     from smcgen.serve.strategies import STRATEGIES as STRATEGIES
-    from smcgen.serve.strategies import Chosen as Chosen
     from smcgen.serve.strategies import Strategy as Strategy
 
 _NAMES = {
     "STRATEGIES": "smcgen.serve.strategies",
-    "Chosen": "smcgen.serve.strategies",
     "Config": "smcgen.serve.config",
     "Strategy": "smcgen.serve.strategies",
     "create_app": "smcgen.serve.app",
     "run_server": "smcgen.serve.server",
 }
-__all__ = ["STRATEGIES", "Chosen", "Config", "Strategy", "create_app", "run_server"]
+__all__ = ["STRATEGIES", "Config", "Strategy", "create_app", "run_server"]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -43,6 +43,7 @@ def plan(config: Config, ask: Ask) -> Steering:
         strategy=name,
         choices=choices,
         n_particles=_particles(config, ask, strategy, choices, max_tokens),
+        tokens=ask.budget,
         seed=secrets.randbits(32) if ask.seed is None else ask.seed,
         options={
             "max_tokens": max_tokens,

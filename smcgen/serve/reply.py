@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
+from smcgen.scaling.outcome import Outcome
 from smcgen.serve.steering import Steering
-from smcgen.serve.strategies import Chosen
-from smcgen.text.result import SteerResult
 from smcgen.text.stops import before
 from smcgen.text.texts import Finish
 
@@ -48,7 +47,7 @@ class Reply:
         """The response's id."""
         return ("chatcmpl-" if self.kind == "chat" else "cmpl-") + self.id
 
-    def whole(self, chosen: Chosen) -> dict[str, Any]:
+    def whole(self, chosen: Outcome) -> dict[str, Any]:
         """The response at once."""
         choices = self.choices(chosen)
         shown = []
@@ -63,7 +62,7 @@ class Reply:
         ends = {"usage": self.usage(choices), "smcgen": report(self.steering, chosen)}
         return self._object(kind, shown) | ends
 
-    def chunks(self, chosen: Chosen, include_usage: bool) -> Iterator[dict[str, Any]]:
+    def chunks(self, chosen: Outcome, include_usage: bool) -> Iterator[dict[str, Any]]:
         """The response piece by piece; the last chunk with a choice has the `smcgen` object."""
         kind = "chat.completion.chunk" if self.kind == "chat" else "text_completion"
         usage = {"usage": None} if include_usage else {}
@@ -85,22 +84,24 @@ class Reply:
         if include_usage:
             yield self._object(kind, []) | {"usage": self.usage(choices)}
 
-    def choices(self, chosen: Chosen) -> list[Choice]:
+    def choices(self, chosen: Outcome) -> list[Choice]:
         """The texts that are returned: distinct ones first, again from the best if there are too few."""
         stop = self.steering.options["stop"]
-        texts, rows = [before(t, stop) for t in chosen.result.texts], list(chosen.rows)
+        texts, rows = [before(t, stop) for t in chosen.texts], chosen.ranking.tolist()
         if self.steering.n_particles > self.steering.choices:
-            first = list({texts[row]: row for row in reversed(rows)}.values())[::-1]
-            rows = first + [row for row in rows if row not in set(first)]
-        population = chosen.result.population
-        return [
-            Choice(
-                _cut(population.step_texts(row), len(texts[row])),
-                int(population.lengths[row]),
-                "length" if population.finish[row] == Finish.LENGTH else "stop",
-            )
-            for row in rows[: self.steering.choices]
-        ]
+            first: dict[str, int] = {}
+            for row in rows:
+                first.setdefault(texts[row], row)
+            again = [row for row in rows if first[texts[row]] != row]
+            rows = [*first.values(), *again]
+        found = []
+        for row in rows[: self.steering.choices]:
+            run, own = chosen.run_of(row)
+            cut = run.finish[own] == Finish.LENGTH
+            length = int(run.population.lengths[own])
+            pieces = _cut(run.population.step_texts(own), len(texts[row]))
+            found.append(Choice(pieces, length, "length" if cut else "stop"))
+        return found
 
     def usage(self, choices: list[Choice]) -> dict[str, int]:
         """Tokens of the prompt and of the returned texts; what was written in all is in `smcgen.cost`."""
@@ -132,29 +133,33 @@ def _cut(pieces: list[str], length: int) -> list[str]:
     return kept
 
 
-def report(steering: Steering, chosen: Chosen) -> dict[str, Any]:
+def report(steering: Steering, chosen: Outcome) -> dict[str, Any]:
     """What the run says of itself."""
     answers = chosen.answers
+    said, best = chosen.answer, answers.best if answers else None
+    if answers and best is not None and answers.get(said or "", 0.0) >= answers[best] * (1 - 1e-9):
+        best = said  # of equally probable answers the one that is given
     posterior = {
-        "answer": answers.best if answers else None,
+        "answer": best,
         "answers": dict(list(answers.items())[:_ANSWERS]) if answers else None,
     }
-    return so_far(steering, chosen.result) | plain(posterior)
+    return so_far(steering, chosen) | plain(posterior)
 
 
-def so_far(steering: Steering, result: SteerResult) -> dict[str, Any]:
-    """The same of a run that may not have ended."""
+def so_far(steering: Steering, chosen: Outcome) -> dict[str, Any]:
+    """The same of a run that may not have ended; of several the last one speaks for evidence and ESS."""
+    result = chosen.runs[-1]
     return plain(
         {
             "strategy": steering.strategy,
             "n_particles": steering.n_particles,
             "seed": steering.seed,
-            "status": result.status.name,
-            "steps": int(result.smc.num_steps),
+            "status": chosen.status.name,
+            "steps": sum(int(run.smc.num_steps) for run in chosen.runs),
             "log_evidence": result.log_evidence,
             "log_evidence_stderr": result.log_evidence_stderr,
             "ess": result.ess,
-            "cost": asdict(result.cost) if result.cost else None,
+            "cost": asdict(chosen.cost),
         }
     )
 

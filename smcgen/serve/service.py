@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from smcgen.core.status import Status
+from smcgen.scaling.outcome import Outcome
 from smcgen.serve.config import Config
 from smcgen.serve.failures import APIError, from_run, log
 from smcgen.serve.metrics import Metrics
@@ -14,8 +15,7 @@ from smcgen.serve.pool import Job, Pool, Stopped
 from smcgen.serve.reply import Kind, Reply, report, so_far
 from smcgen.serve.schema import Ask, CompletionAsk
 from smcgen.serve.steering import Callback, Steering
-from smcgen.serve.strategies import STRATEGIES, Chosen
-from smcgen.text.result import SteerResult
+from smcgen.serve.strategies import STRATEGIES
 
 _FIRST = asyncio.FIRST_COMPLETED
 _WARM = 8  # tokens of each text of a warm-up
@@ -55,23 +55,22 @@ class Service:
         steering = await asyncio.to_thread(plan, self.config, ask)
         run = STRATEGIES[steering.strategy].run
 
-        def work(callback: Callback) -> Chosen:
+        def work(callback: Callback) -> Outcome:
             return self._counted(run, steering, callback)
 
         job = self.pool.submit(work, self.config.timeout, steering.strategy)
         return job, Reply(kind, self.config.model, steering)
 
-    def _counted(self, run: Any, steering: Steering, callback: Callback) -> Chosen:
+    def _counted(self, run: Any, steering: Steering, callback: Callback) -> Outcome:
         """A run, with what it cost counted even if it was stopped."""
         try:
             chosen = run(steering, callback)
         except BaseException as error:
             so_far = getattr(error, "result", None)
-            if isinstance(so_far, SteerResult) and so_far.cost:
+            if isinstance(so_far, Outcome):
                 self.metrics.spent(so_far.cost)
             raise
-        if chosen.result.cost:
-            self.metrics.spent(chosen.result.cost)
+        self.metrics.spent(chosen.cost)
         return chosen
 
 
@@ -101,7 +100,7 @@ async def follow(job: Job, gone: asyncio.Future, every: float) -> AsyncIterator[
             job.stop("disconnect")
 
 
-def outcome(job: Job, reply: Reply) -> Chosen:
+def outcome(job: Job, reply: Reply) -> Outcome:
     """What an ended (or given up) job chose.
 
     Raises:
@@ -113,11 +112,11 @@ def outcome(job: Job, reply: Reply) -> Chosen:
     if error is not None:
         result = getattr(error, "result", None)
         partial = None
-        if isinstance(result, SteerResult):
-            partial = so_far(reply.steering, result) | {"text": result.best}
+        if isinstance(result, Outcome):
+            partial = so_far(reply.steering, result) | {"text": result.text}
         raise from_run(error, partial) from error
-    chosen: Chosen = job.future.result()
-    status = chosen.result.status
+    chosen: Outcome = job.future.result()
+    status = chosen.status
     if status is not Status.OK:
         what = {
             Status.ALL_WEIGHTS_ZERO: "no text is possible under the reward",

@@ -1,4 +1,4 @@
-"""What a strategy is given: one prompt and everything that `smcgen.steer` needs for it."""
+"""One request, made ready for a strategy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from typing import Any
 
 from smcgen.text.answers import Extract
 from smcgen.text.prompts import Prompt
-from smcgen.text.result import SteerResult
-from smcgen.text.steer import steer
 
 Callback = Callable[[Any], None]
 
@@ -22,9 +20,10 @@ class Steering:
         strategy: its name.
         choices: how many texts the client wants.
         n_particles: texts that are written.
+        tokens: the most that may be written in all; None: no limit but that of each text.
         seed: fixes the run.
-        options: the other arguments of `smcgen.steer`: strength, step, ess_threshold, max_tokens, temperature,
-            top_p, top_k, stop.
+        options: how it is written and steered: strength, step, ess_threshold, max_tokens, temperature, top_p, top_k,
+            stop.
     """
 
     engine: Any
@@ -34,18 +33,6 @@ class Steering:
     strategy: str
     choices: int
     n_particles: int
+    tokens: int | None
     seed: int
     options: Mapping[str, Any]
-
-    def run(self, callback: Callback, **changes: Any) -> SteerResult:
-        """`smcgen.steer` with some options changed; `callback` must be passed on, it is how a run is stopped."""
-        options = {
-            "model": self.engine,
-            "reward": self.reward,
-            "n_particles": self.n_particles,
-            "answer": self.extract,
-            "key": self.seed,
-            **self.options,
-        }
-        # failed runs are told apart by their status: a client gets what there is of them
-        return steer(self.prompt, **options | changes, callback=callback, on_error="return")

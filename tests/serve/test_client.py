@@ -113,7 +113,12 @@ def test_events_as_they_are_on_the_wire(chat):
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+USUAL = ("sample", "best-of-n", "weighted-best-of-n", "majority", "particle-filter")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in STRATEGIES]
+)
 def test_strategies(tape, name):
     reply = complete(tape, extra_body={"strategy": name})
     ours = reply.model_extra["smcgen"]

@@ -53,7 +53,7 @@ def refused(got, status, *words):
         ({"ess_threshold": 0.333}, "ess_threshold", "a multiple of 0.05"),
         ({"step": "x" * 9}, "step", "a number of tokens, or one of"),
         ({"step": 0}, "step", "not allowed"),
-        ({"strategy": "beam"}, "strategy", "'best-of-n', 'majority', 'particle-filter', 'sample'"),
+        ({"strategy": "beam"}, "strategy", "'best-of-n', 'dvts', 'first-finish'"),
         ({"strategy": "majority"}, "strategy", "without --answer"),
         ({"strategy": "sample", "n_particles": 4}, "n_particles", "no n_particles with"),
         ({"strategy": "best-of-n", "ess_threshold": 1}, "ess_threshold", "no ess_threshold with"),
@@ -161,8 +161,11 @@ def test_a_reward_that_fails_keeps_its_secrets():
         ({"strength": 2.0}, "strength=2.0"),
         ({"ess_threshold": 3}, "ess_threshold=3"),
         ({"answer": "("}, "answer"),
-        ({"strategy": "majority"}, "one of 'sample' on a server without --answer"),
-        ({"strategy": "particle-filter"}, "one of 'sample' on a server without --reward"),
+        ({"strategy": "majority"}, "one of 'sample', 'first-finish' on a server without --answer"),
+        (
+            {"strategy": "particle-filter"},
+            "one of 'sample', 'first-finish' on a server without --reward",
+        ),
     ],
 )
 def test_settings(options, words, unchecked):

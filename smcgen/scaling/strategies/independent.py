@@ -9,10 +9,10 @@ from smcgen.scaling.job import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Strategy):
-    """n texts of the model itself, each a draw of its own; the first is chosen by a draw too. With n = 1: pass@1."""
+    """n texts of the model itself, each a draw of its own; the first is chosen: pass@1 whatever n."""
 
     name: ClassVar[str] = "sample"
-    rule: ClassVar[str] = "sample"
+    rule: ClassVar[str] = "first"
 
     def write(self, job: Job) -> None:
         n = job.budget.texts(job.writing.max_tokens, 0)
