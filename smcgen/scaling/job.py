@@ -106,6 +106,7 @@ class Job:
             step_rule=self.writing.step if step is None else step,
             max_steps=self.writing.max_steps if step is None else None,
             max_tokens=self.writing.max_tokens,
+            stop=self.writing.stop,
             sampling=self.writing.sampling if sampling is None else sampling,
         )
         before = self.ledger.tokens[problems].copy(), self.ledger.calls[problems].copy()

@@ -1,7 +1,8 @@
 """Budgets enforced where the work is done: an engine and a reward that keep to a ledger.
 
 Each prompt's running rows share what is left of its tokens: where their own limits add up to more than that, a step
-gives each at most `left // running` tokens, so that their sum cannot exceed it. A prompt whose limit is hit writes nothing more, and its texts are cut off.
+gives each at most `left // running` tokens, so that their sum cannot exceed it. A prompt whose limit is hit writes
+nothing more, and its texts are cut off.
 """
 
 from collections.abc import Mapping, Sequence

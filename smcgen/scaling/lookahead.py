@@ -28,7 +28,7 @@ class Lookahead(Reward):
 
     As a twist it changes what guides, not the target. Each call writes the continuations in a session of its own, which
     reads the texts again: on engines with a prefix cache that is cheap, elsewhere it is counted as prefilled tokens.
-    The reward reads the continued texts from their beginning too.
+    The reward reads the continued texts from their beginning too. Strings that end a text are not looked for there.
     """
 
     reward: Reward

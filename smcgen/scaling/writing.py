@@ -1,5 +1,6 @@
 """How texts are written, whichever strategy writes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ class Writing:
         step: when a step ends, see `smcgen.text.Step`: rewards are asked, and particles move, between steps.
         max_steps, max_tokens: a text is cut off there.
         temperature, top_p, top_k: the base law.
+        stop: strings, any of which ends a text; they stay in the text.
         answer: "number", "boxed", "line", "json:FIELD", a regex with one group, or a function of a text; None: texts
             have no answer, and strategies that vote cannot be used.
         equivalent: when two answers count as one: "exact", "string", "numeric", "math", or a function of two.
@@ -27,6 +29,7 @@ class Writing:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
+    stop: str | Sequence[str] = ()
     answer: str | Extract | None = None
     equivalent: str | Equivalent = "exact"
 
