@@ -24,7 +24,7 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
         path: where to save it, if anywhere; the ending says as what.
         by: the counted cost: "tokens" (all that models wrote or read) or a field of `Cost`.
 
-    Bands are 95 % bootstrap intervals over problems. Strategies without a use for a reward are in every row.
+    Bars are 95 % bootstrap intervals over problems. Strategies without a use for a reward are in every row.
 
     Raises:
         MissingExtra: without matplotlib.
@@ -46,7 +46,7 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
                     "color": _COLOURS[number % len(_COLOURS)],
                     "marker": _MARKERS[number // len(_COLOURS) % len(_MARKERS)],
                 }
-                _draw(results, cells, row, by, look, name)
+                _draw(results, cells, row, by, look, name, 1.03 ** (number - len(names) // 2))
         title = f"{len(results.problems)} problems of {results.name}"
         row[0].set_title(title + (f", reward {reward}" if len(rewards) > 1 else ""))
         sizes = sorted({budget_size(c[2]) for c in results.cells})
@@ -64,7 +64,13 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
 
 
 def _draw(
-    results: Results, cells: Sequence[Cell], row: Any, by: str, look: dict[str, Any], name: str
+    results: Results,
+    cells: Sequence[Cell],
+    row: Any,
+    by: str,
+    look: dict[str, Any],
+    name: str,
+    beside: float,
 ) -> None:
     solved = [results.solved(cell) for cell in cells]
     accuracy = np.array([s.mean() for s in solved])
@@ -74,7 +80,10 @@ def _draw(
         if min(x) <= 0:  # all problems failed: there is no place for it on a logarithmic axis
             continue
         axis.plot(x, accuracy, label=name, markersize=5, linewidth=1.8, **look)
-        axis.fill_between(x, low, high, color=look["color"], alpha=0.10, linewidth=0)
+        # beside each other, so that they can be told apart
+        axis.vlines(
+            np.multiply(x, beside), low, high, color=look["color"], alpha=0.5, linewidth=1.5
+        )
 
 
 def _cost_label(by: str) -> str:

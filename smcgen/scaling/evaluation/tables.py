@@ -94,9 +94,13 @@ def power_laws(results: Results) -> dict[str, PowerLaw]:
     for reward, name in dict.fromkeys(cell[:2] for cell in results.cells):
         if name.partition("[")[0] in INDEPENDENT and name not in laws:
             try:
-                laws[name] = results.power_law(name, reward)
+                law = results.power_law(name, reward)
             except ValueError:  # all or nothing is covered, or there is one text only
                 continue
+            if (
+                law not in laws.values()
+            ):  # strategies that choose among the same texts have the same
+                laws[name] = law
     return laws
 
 
