@@ -52,7 +52,7 @@ class DiffusionModel(Pinnable):
             random ones but the first. The twist is evaluated just before them, at t - 1, and nowhere else is
             the reward called, but at the end.
         ladder: `strength_t / strength` for t = 0..T, the last of them 1; None: 1 everywhere.
-        num_problems: None, or how many prompts are steered together; resampling is within each.
+        num_problems: how many prompts are steered together, resampling within each; None: as many as the kernel has.
 
     Raises:
         InvalidArgument: a strength that is not finite; a deterministic step among `steps`; a twist with a kernel that
@@ -72,6 +72,13 @@ class DiffusionModel(Pinnable):
     def __post_init__(self) -> None:
         if not isinstance(self.kernel, Kernel):
             return  # JAX builds structures without contents
+        prompts = self.kernel.num_problems
+        if prompts is not None and self.num_problems not in (None, prompts):
+            raise InvalidArgument(
+                "num_problems", self.num_problems, f"{prompts}, as the kernel has"
+            )
+        if prompts is not None:
+            object.__setattr__(self, "num_problems", prompts)
         if isinstance(self.strength, Real) and not math.isfinite(self.strength):
             raise InvalidArgument("strength", self.strength, "a finite number")
         if isinstance(self.candidates, bool) or self.candidates < 1:

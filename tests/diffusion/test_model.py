@@ -1,5 +1,7 @@
 """`DiffusionModel`: one `take` for everything, both frameworks, where it resamples and what it costs."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,13 @@ def test_deterministic_steps_are_never_resampled(unchecked):
         model(steps=AtSteps((T,)))
     assert model(steps=Every(2)).resampling_steps == (2, 4)  # a rule passes over the last one
     assert model(eta=0.0, twist=None).resampling_steps == ()
+
+
+def test_problems_are_the_kernels():
+    kernel = replace(model(torch=True).kernel, prompts=("a", "b"))
+    assert diffusion.DiffusionModel(kernel).num_problems == 2
+    with pytest.raises(InvalidArgument, match="num_problems=3.*2, as the kernel has"):
+        diffusion.DiffusionModel(kernel, num_problems=3)
 
 
 def test_bad_arguments(unchecked):
