@@ -63,7 +63,7 @@ def test_512_particles_share_128_places(engine):
 
 def test_the_law_by_chi_square(engine):
     """First three tokens of many particles against the model's own probabilities."""
-    n, prompt = 4000, encode(engine.tokenizer, "ab")
+    n, prompt = 2000, encode(engine.tokenizer, "ab")
     texts = [(i, j, k) for i in range(4) for j in range(4) for k in range(5)]
     texts += [(i, 4) for i in range(4)] + [(4,)]
     scores = vllm_tiny.twin().score([prompt] * len(texts), [list(t) for t in texts])
