@@ -31,6 +31,14 @@ class Writer:
         self.steps[row].append(list(ids))
         self.finish[row] = finish
 
+    def ahead(self, rows, step):
+        """Other texts: those of `rows` have a step more."""
+        other = Writer(self.prompts, self.n, self.tokenizer)
+        other.steps, other.finish = [[*steps] for steps in self.steps], self.finish.copy()
+        for row in rows:
+            other.add(row, step)
+        return other
+
     def take(self, ancestors):
         self.steps = [[*self.steps[a]] for a in ancestors]
         self.finish = self.finish[ancestors]

@@ -72,6 +72,27 @@ def test_incremental_equals_recomputation(name, batch_size):
     assert prefilled == sum(len(prompt_ids(ref, p)) for p in writer.prompts[:2])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rewound_session_is_as_if_it_had_not_been_asked(name):
+    """As ancestor sampling asks: about texts that nobody has written."""
+    ref, writer = reference(name), Writer(PROMPTS[:1], 3, POLICY)
+    session, (prompt,) = open_reward(ref, writer), writer.prompts
+    for k in range(4):
+        for row in range(3):
+            writer.add(row, STEPS[(2 * k + row) % len(STEPS)])
+        mark, rows = session.mark(), np.array([0, 2])
+        ahead = writer.ahead(rows, STEPS[k])
+        for row, score in zip(rows, session.score(ahead.texts(), rows), strict=True):
+            assert score == pytest.approx(ref.score(prompt, read_steps(ref, ahead, row)), abs=2e-5)
+        session.rewind(mark)
+        if k % 2:  # now and then nothing is asked in between
+            scores = session.score(writer.texts(), np.arange(3))
+            steps = [read_steps(ref, writer, row) for row in range(3)]
+            assert scores == pytest.approx([ref.score(prompt, s) for s in steps], abs=2e-5)
+            session.take(np.array([1, 1, 2]))
+            writer.take(np.array([1, 1, 2]))
+
+
 def _parents(rng, alive, problem, n):
     rows = np.arange(problem * n, problem * n + n)
     living = rows[alive[rows]]
