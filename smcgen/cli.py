@@ -48,7 +48,7 @@ class Demo(StrEnum):
 def demo(
     what: Annotated[Demo, typer.Argument(help="Which half.")] = Demo.ALL,
     problems: Annotated[int, typer.Option(help="Text: held-out problems.", min=1)] = 100,
-    repeats: Annotated[int, typer.Option(help="Digits: runs of each class.", min=1)] = 6,
+    repeats: Annotated[int, typer.Option(help="Digits: runs of each class.", min=1)] = 5,
     n: Annotated[str, typer.Option(help="Samples, comma-separated.")] = "1,4,16",
     seed: int = 0,
     reward: Annotated[

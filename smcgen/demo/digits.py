@@ -154,7 +154,7 @@ def demo(
     ns: Sequence[int] = (1, 4, 16),
     seed: int = 0,
     out: Path = Path("runs/demo"),
-    repeats: int = 6,
+    repeats: int = 5,
     console: Console | None = None,
 ) -> list[Outcome]:
     """Compare plain sampling, best-of-n and FK steering at the same number of denoiser calls.
