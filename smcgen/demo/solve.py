@@ -12,11 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
+from smcgen import scaling
 from smcgen.core.cost import Cost
-from smcgen.core.status import Status
 from smcgen.scaling.evaluation.tasks import Problem
 from smcgen.text.result import SteerResult
-from smcgen.text.steer import steer
 
 ANSWER = r"A:(\d+)\s*$"
 _ROWS = 2048  # texts in one batch: beyond it, a cache costs memory and brings no speed
@@ -47,50 +46,31 @@ def solve(
     # a problem's key is its own: results do not depend on how problems are batched
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(problems)))
 
-    def run(n: int, **options: Any) -> tuple[list[SteerResult], Cost]:
-        results, cost, size = [], Cost(), max(1, _ROWS // n)
+    def run(strategy: scaling.Strategy, n: int, **changes: Any) -> tuple[list[Any], Cost]:
+        found, size = [], max(1, _ROWS // n)
+        writing = scaling.Writing(max_steps=16, answer=ANSWER, **changes)
         for start in range(0, len(problems), size):
             batch = slice(start, start + size)
-            new = steer(
-                [p.prompt for p in problems[batch]],
-                model=engine,
-                key=keys[batch],
-                n_particles=n,
-                answer=ANSWER,
-                max_steps=16,
-                on_error="return",
-                **options,
-            )
-            if any(r.status is Status.INTERRUPTED for r in new):
-                raise KeyboardInterrupt  # half a run is no measurement
-            results, cost = results + new, cost + new[0].cost
-        return results, cost
+            prompts = [p.prompt for p in problems[batch]]
+            found += strategy.run(engine, prompts, reward, n, key=keys[batch], writing=writing)
+        return found, sum((o.cost for o in found), Cost())
 
     def outcome(method: str, n: int, answers: list[str | None], cost: Cost) -> Outcome:
         right = [a == p.answer for a, p in zip(answers, problems, strict=True)]
         return Outcome(method, n, np.array(right), cost)
 
-    greedy, cost = run(1, temperature=0.0)
-    yield [outcome("greedy", 1, [r.answer for r in greedy], cost)], greedy
+    def group(found: list[Any], n: int, cost: Cost, rules: dict[str, str]) -> Any:
+        chosen = {m: [o.by(rule).answer for o in found] for m, rule in rules.items()}
+        return [outcome(m, n, a, cost) for m, a in chosen.items()], [o.runs[0] for o in found]
+
+    greedy, cost = run(scaling.Sample(), 1, temperature=0.0)
+    yield group(greedy, 1, cost, {"greedy": "first"})
     for n in ns:
-        free, cost = run(n, reward=reward, twist="none", ess_threshold=0.0)
-        votes = [r.answers(weighted=False).best for r in free]
-        yield (
-            [
-                outcome("majority", n, votes, cost),
-                outcome("best-of-N", n, [best_answer(r) for r in free], cost),
-                outcome("weighted best-of-N", n, [r.answer for r in free], cost),
-            ],
-            free,
-        )
+        free, cost = run(scaling.BestOfN(), n)
+        rules = {"majority": "majority", "best-of-N": "best", "weighted best-of-N": "weighted"}
+        yield group(free, n, cost, rules)
         if filter_ns is not None and n not in filter_ns:
             continue
         # resampling at every step, as Puri et al. do: each line is tried by all n particles
-        filtered, cost = run(n, reward=reward, ess_threshold=1.0)
-        yield [outcome("particle filter", n, [r.answer for r in filtered], cost)], filtered
-
-
-def best_answer(result: SteerResult) -> str | None:
-    """What the text with the highest score answers."""
-    extract = result.extract
-    return extract(result.best) if extract else None
+        filtered, cost = run(scaling.ParticleFilter(ess_threshold=1.0), n)
+        yield group(filtered, n, cost, {"particle filter": "weighted"})

@@ -124,17 +124,17 @@ class Strategy(ABC):
             return None
         every, runs = runs, self.counted(runs)
         of = candidates(runs, job.extract, job.writing.same, self.by_evidence)
-        of = reweighted(of, rule.votes(of))
+        voted = reweighted(of, rule.votes(of))
         cost = sum((run.cost for run in every if run.cost), Cost())
         return Outcome(
             self.name,
             job.prompts[problem],
             of.texts,
-            of.weights,
+            voted.weights,
             of.scores,
             of.finish,
-            rule.ranking(of, key),
-            None if of.answers is None else posterior_of(of),
+            rule.ranking(voted, key),
+            None if of.answers is None else posterior_of(voted),
             cost,
             _status([run.status for run in runs], bool(job.ledger.exhausted[problem])),
             runs,

@@ -1,15 +1,18 @@
 """What a strategy returns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int
 
+from smcgen.core.arguments import keys_of
 from smcgen.core.cost import Cost
 from smcgen.core.status import Status
-from smcgen.scaling.candidates import Candidates
+from smcgen.errors import InvalidArgument
+from smcgen.scaling.candidates import Candidates, reweighted
+from smcgen.scaling.selection import Selection, as_selection, posterior_of
 from smcgen.text.answers import AnswerPosterior
 from smcgen.text.prompts import Prompt
 from smcgen.text.result import SteerResult
@@ -30,7 +33,7 @@ class Outcome:
         cost: what this prompt cost. Tokens are its own; what a batch of prompts did together is divided among them.
         status: OK, BUDGET_EXHAUSTED if a limit ended the search, or how a run failed.
         runs: the populations behind it.
-        candidates: all that is known of the texts.
+        candidates: all that is known of the texts, with the weights that the runs gave them.
     """
 
     strategy: str
@@ -74,6 +77,23 @@ class Outcome:
         of: Sequence[Any] = self.candidates.answers or self.texts
         distinct = dict.fromkeys(of[row] for row in self.ranking.tolist())
         return [a for a in distinct if a is not None][:k]
+
+    def by(self, selection: str | Selection, key: Any = 0) -> "Outcome":
+        """The same texts, chosen among by another rule: no text is written again, and nothing is spent.
+
+        Raises:
+            InvalidArgument: the rule needs answers, and there is no extractor.
+        """
+        rule, of = as_selection(selection), self.candidates
+        if rule.needs_answer and of.answers is None:
+            raise InvalidArgument("selection", rule.name, "a rule that needs no answers")
+        voted = reweighted(of, rule.votes(of))
+        return replace(
+            self,
+            weights=voted.weights,
+            ranking=rule.ranking(voted, keys_of(key, None)),
+            answers=None if of.answers is None else posterior_of(voted),
+        )
 
     def __repr__(self) -> str:
         said = self.text if self.answers is None else self.answer

@@ -87,3 +87,15 @@ def test_errors_name_what_is_missing():
         scaling.Sample().run(exact.ENGINE, "a", budget=0)
     with pytest.raises(UnknownName, match="selection='worst'"):
         scaling.Sample(selection="worst").run(exact.ENGINE, "a", writing=exact.WRITING)
+
+
+def test_another_rule_on_the_same_texts():
+    outcome = exact.run(scaling.BestOfN(), prompts=2)[0]
+    weighted = exact.run(scaling.WeightedBestOfN(), prompts=2)[0]
+    again = outcome.by("weighted")
+    assert again.texts == weighted.texts
+    assert again.ranking.tolist() == weighted.ranking.tolist()
+    assert outcome.by("majority").by("best").ranking.tolist() == outcome.ranking.tolist()
+    plain = scaling.Sample().run(exact.ENGINE, "a", budget=2)
+    with pytest.raises(InvalidArgument, match="selection='majority'"):
+        plain.by("majority")
