@@ -212,7 +212,7 @@ def check_large(name, log_weights, key):
 @pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n", [10**6, 10**7])
+@pytest.mark.parametrize("n", [10**7])
 def test_bounds_at_very_large_n(name, n):
     log_weights = np.random.default_rng(n).normal(0, 2, n).astype(np.float32)
     log_weights[[0, n // 2, n - 1]] = -np.inf

@@ -75,7 +75,9 @@ def test_unbiased_with_smc_over_coordinates_inside():
 @pytest.mark.slow
 def test_many_inner_particles_give_the_fully_adapted_filter():
     """That filter in closed form is the model twisted by its own potentials; F-tests at one in a million."""
-    model = linear(1, r=0.7, steps=6)  # sharper, and 64 inner particles are not many: y lies in the tails
+    model = linear(
+        1, r=0.7, steps=6
+    )  # sharper, and 64 inner particles are not many: y lies in the tails
     variance = lambda model: many(model, 300, 16)[0].var(ddof=1)
     bootstrap, nested = variance(model), variance(Nested(model, 64))
     adapted = variance(Twisted(model, model.own_twist()))
