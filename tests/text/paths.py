@@ -10,7 +10,7 @@ from smcgen.text import TextModel
 from smcgen.text.state import TextRecord
 from smcgen.text.stops import as_stops
 from smcgen.text.texts import Finish
-from tests.laws import assert_law
+from tests.laws import assert_law, assert_unbiased
 
 Text = tuple[int, ...]
 Steps = list[list[int]]
@@ -123,5 +123,9 @@ def assert_invariant(
     index = {ids: i for i, ids in enumerate(texts)}
     counts = np.bincount([index[ids] for ids in new], minlength=len(texts))
     assert_law(counts, p, "texts after the sweeps")
+    # what a chi-square over many texts is too weak for: how likely and how long they are
+    for what, values in {"log p": np.log(p), "length": np.array([*map(len, texts)])}.items():
+        found = np.array([values[index[ids]] for ids in new], float)
+        assert_unbiased(found, float(p @ values), what)
     assert np.mean([ids != texts[i] for ids, i in zip(new, drawn, strict=True)]) > 0.1
     return run

@@ -116,7 +116,7 @@ def test_sweeps_of_texts_that_are_cut_off_at_the_last_step():
 @pytest.mark.slow
 def test_particle_gibbs_leaves_the_posterior_as_it_is():
     """Chains of two particles that start from exact draws, a sweep each."""
-    chains, engine = 60, ToyEngine(1)
+    chains, engine = 40, ToyEngine(1)
     law = tilted(engine.law(2), lambda ids: np.exp(tilt([text_of(ids)])[0]))
     model = TextModel(engine, "a", REWARD, 1, max_tokens=2)
     texts, p = list(law), np.array(list(law.values())) / sum(law.values())
