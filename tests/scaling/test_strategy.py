@@ -96,6 +96,7 @@ def test_another_rule_on_the_same_texts():
     assert again.texts == weighted.texts
     assert again.ranking.tolist() == weighted.ranking.tolist()
     assert outcome.by("majority").by("best").ranking.tolist() == outcome.ranking.tolist()
-    plain = scaling.Sample().run(exact.ENGINE, "a", budget=2)
+    silent = scaling.Writing(step=1, max_tokens=exact.TOKENS)
+    plain = scaling.Sample().run(exact.ENGINE, "a", budget=2, writing=silent)
     with pytest.raises(InvalidArgument, match="selection='majority'"):
         plain.by("majority")
