@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smcgen.scaling.strategies.beam import DVTS as DVTS
     from smcgen.scaling.strategies.beam import BeamSearch as BeamSearch
     from smcgen.scaling.strategies.beam import LookaheadSearch as LookaheadSearch
+    from smcgen.scaling.strategies.best_first import BestFirst as BestFirst
     from smcgen.scaling.strategies.first_finish import FirstFinish as FirstFinish
     from smcgen.scaling.strategies.independent import BestOfN as BestOfN
     from smcgen.scaling.strategies.independent import Majority as Majority
@@ -46,6 +47,7 @@ _NAMES = {
     "ParticleGibbs": "smcgen.scaling.strategies.particle_gibbs",
     "PGAS": "smcgen.scaling.strategies.particle_gibbs",
     "BeamSearch": "smcgen.scaling.strategies.beam",
+    "BestFirst": "smcgen.scaling.strategies.best_first",
     "BestOfMajority": "smcgen.scaling.strategies.votes",
     "BestOfN": "smcgen.scaling.strategies.independent",
     "Budget": "smcgen.scaling.budget",
@@ -73,6 +75,7 @@ __all__ = [
     "ParticleGibbs",
     "PGAS",
     "BeamSearch",
+    "BestFirst",
     "BestOfMajority",
     "BestOfN",
     "Budget",

@@ -68,6 +68,9 @@ def candidates(
     weights = np.concatenate(
         [run.weights * np.exp(m - top) for run, m in zip(runs, mass, strict=True)]
     )
+    finish = np.concatenate([run.finish for run in runs]).astype(np.int64)
+    if (finish != Finish.RUNNING).any():  # what a search left unfinished says nothing
+        weights = np.where(finish == Finish.RUNNING, 0.0, weights)
     total = weights.sum()
     texts = [text for run in runs for text in run.texts]
     offsets = np.cumsum([0, *(len(run.texts) for run in runs[:-1])])
@@ -81,7 +84,7 @@ def candidates(
         joined(run.scores for run in runs),
         joined(run.history[-1].log_base for run in runs),
         np.concatenate([run.population.lengths for run in runs]).astype(np.int64),
-        np.concatenate([run.finish for run in runs]).astype(np.int64),
+        finish,
         np.concatenate(families).astype(np.int64),
     )
 

@@ -3,6 +3,7 @@
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.scaling.base import Strategy
 from smcgen.scaling.strategies.beam import DVTS, BeamSearch, LookaheadSearch
+from smcgen.scaling.strategies.best_first import BestFirst
 from smcgen.scaling.strategies.first_finish import FirstFinish
 from smcgen.scaling.strategies.independent import BestOfN, Majority, Sample, WeightedBestOfN
 from smcgen.scaling.strategies.particle_filter import (
@@ -17,7 +18,7 @@ from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperatur
 _ALL: tuple[type[Strategy], ...] = (
     *(Sample, BestOfN, WeightedBestOfN, Majority),
     *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
-    *(BeamSearch, DVTS, LookaheadSearch),
+    *(BeamSearch, DVTS, LookaheadSearch, BestFirst),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
     *(ParticleGibbs, PGAS),
 )

@@ -49,21 +49,50 @@ def mixed(laws):
     return total
 
 
-def test_dvts_follows_its_law():
-    """Two greedy searches of two continuations each; the better of their ends by (ended, psi)."""
-    final = lambda ids: (ids[-1] == EOS, psi(ids))
+FINAL = lambda ids: (ids[-1] == EOS, psi(ids))
+
+
+def climbed():
+    """The law of the better of two continuations, continued by two, until it is finished."""
     kept = {(): 1.0}
     for t in range(exact.TOKENS):
-        rank = final if t == exact.TOKENS - 1 else psi
+        rank = FINAL if t == exact.TOKENS - 1 else psi
         # of a finished text there are only copies, and the better of two copies is itself
         kept = mixed((p, best_of_two(children(ids), rank)) for ids, p in kept.items())
-    kept = best_of_two(kept, final)
-    outcomes = exact.run(scaling.DVTS(width=2))
+    return kept
+
+
+def assert_chosen(outcomes, law):
     ended = lambda o: bool(o.finish[o.chosen] == Finish.EOS)
     chosen = [(ended(o), round(exact.psi(o.text), 6)) for o in outcomes]
-    expected = mixed((p, {(x[-1] == EOS, round(psi(x), 6)): 1.0}) for x, p in kept.items())
+    expected = mixed((p, {(x[-1] == EOS, round(psi(x), 6)): 1.0}) for x, p in law.items())
     cells = list(expected)
     assert_law(np.array([chosen.count(c) for c in cells]), np.array([expected[c] for c in cells]))
+
+
+def test_dvts_follows_its_law():
+    """Two greedy searches of two continuations each; the better of their ends by (ended, psi)."""
+    assert_chosen(exact.run(scaling.DVTS(width=2)), best_of_two(climbed(), FINAL))
+
+
+def test_best_first_with_a_frontier_of_two_climbs_greedily():
+    assert_chosen(exact.run(scaling.BestFirst(width=2), 2), climbed())
+
+
+def test_best_first_ends_with_the_best_text_of_the_frontier():
+    outcomes = exact.run(scaling.BestFirst(width=2), 6, prompts=30)
+    for o in outcomes:
+        held = (o.candidates.lengths > 0) & (o.finish != Finish.DEAD)
+        value = np.where(held, o.candidates.log_psi, -np.inf)
+        best = value >= value.max() - 1e-9
+        assert (o.finish[best] != Finish.RUNNING).any()
+        if (o.finish[best] == Finish.EOS).any():  # texts that were cut off come after whole ones
+            assert best[o.chosen]
+        assert o.finish[o.chosen] != Finish.RUNNING
+    assert any(
+        (o.finish == Finish.RUNNING).any() for o in outcomes
+    )  # it need not finish the others
+    assert any(o.cost.tokens_generated < 6 * 2 for o in outcomes)
 
 
 def test_a_beam_of_all_continuations_finds_the_best_text_that_it_wrote():
