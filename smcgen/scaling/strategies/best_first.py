@@ -45,7 +45,8 @@ class BestFirst(Rewarded):
         rounds = max(1, n * steps // width)
 
         def frontier(**parts: Any) -> Frontier:
-            return Frontier(**parts | {"max_steps": rounds, "width": width})
+            changed: dict[str, Any] = parts | {"max_steps": rounds, "width": width}
+            return Frontier(**changed)
 
         potential = steered(job.reward, self.strength, None, self.scale)
         job.write(n, potential, model=frontier, ess_threshold=0.0)
