@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from smcgen import scaling
 from smcgen.text.rewards import FunctionReward
@@ -20,6 +21,13 @@ def right(texts):
 
 
 REWARD = FunctionReward(right, probability=True)
+
+
+USUAL = ("best-of-n", "particle-filter")
+NAMES = [  # of all strategies; those that a quick run leaves out are marked
+    pytest.param(n, marks=() if n in USUAL else pytest.mark.slow)
+    for n in sorted(scaling.STRATEGIES)
+]
 
 
 def run(strategy: scaling.Strategy, budget: Any = N, prompts: int = RUNS, key: int = 5) -> Any:

@@ -70,15 +70,18 @@ def assert_chosen(outcomes, law):
     assert_law(np.array([chosen.count(c) for c in cells]), np.array([expected[c] for c in cells]))
 
 
+@pytest.mark.slow
 def test_dvts_follows_its_law():
     """Two greedy searches of two continuations each; the better of their ends by (ended, psi)."""
     assert_chosen(exact.run(scaling.DVTS(width=2)), best_of_two(climbed(), FINAL))
 
 
+@pytest.mark.slow
 def test_best_first_with_a_frontier_of_two_climbs_greedily():
     assert_chosen(exact.run(scaling.BestFirst(width=2), 2), climbed())
 
 
+@pytest.mark.slow
 def test_best_first_ends_with_the_best_text_of_the_frontier():
     outcomes = exact.run(scaling.BestFirst(width=2), 6, prompts=30)
     for o in outcomes:
@@ -95,6 +98,7 @@ def test_best_first_ends_with_the_best_text_of_the_frontier():
     assert any(o.cost.tokens_generated < 6 * 2 for o in outcomes)
 
 
+@pytest.mark.slow
 def test_a_beam_of_all_continuations_finds_the_best_text_that_it_wrote():
     outcomes = exact.run(scaling.BeamSearch(width=2), prompts=8)
     for o in outcomes:

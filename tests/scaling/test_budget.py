@@ -20,7 +20,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize("budget", LIMITS, ids=str)
-@pytest.mark.parametrize("name", sorted(scaling.STRATEGIES))
+@pytest.mark.parametrize("name", exact.NAMES)
 def test_budgets_are_never_exceeded(name, budget):
     strategy = scaling.as_strategy(name)
     outcomes = exact.run(strategy, budget, prompts=6)

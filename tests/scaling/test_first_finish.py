@@ -1,6 +1,7 @@
 """First-finish search: when it stops, and the law of what it chooses."""
 
 import numpy as np
+import pytest
 
 from smcgen import scaling
 from smcgen.text.texts import Finish
@@ -9,6 +10,7 @@ from tests.scaling import exact
 from tests.text.toy import EOS
 
 
+@pytest.mark.slow
 def test_first_finish_follows_its_law():
     """P(the first of n ends at token l) = S_{l-1}^n - S_l^n, S_l the probability to go on after l tokens."""
     ends = np.zeros(exact.TOKENS + 1)
@@ -27,6 +29,7 @@ def test_first_finish_follows_its_law():
         assert o.cost.tokens_generated == o.candidates.lengths.sum()
 
 
+@pytest.mark.slow
 def test_several_temperatures():
     way = scaling.MultiTemperature(temperatures=(0.5, 2.0))
     o = exact.run(way, 5, prompts=2)[0]

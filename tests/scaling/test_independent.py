@@ -14,6 +14,7 @@ from tests.laws import assert_law
 from tests.scaling import exact
 
 
+@pytest.mark.slow
 def test_best_of_n_follows_its_law():
     """P(chosen = x) = p(x) / p(class) (F^n - F_below^n) for classes of equal (ended, psi)."""
     law = exact.law()
@@ -30,6 +31,7 @@ def test_best_of_n_follows_its_law():
     assert_law(np.array([chosen.count(c) for c in cells]), np.array([expected[c] for c in cells]))
 
 
+@pytest.mark.slow
 def test_majority_follows_its_law():
     """P(answer) by enumeration of all votes; ties go to the best text among the tied answers' texts."""
     share = {"a": 0.0, "b": 0.0, None: 0.0}

@@ -30,6 +30,7 @@ def test_evidence_is_unbiased(name):
     assert_unbiased(estimates / exactly, 1.0)
 
 
+@pytest.mark.slow
 def test_annealed_resampling_keeps_weights_unbiased():
     lw = jnp.log(jnp.array([0.9, 0.05, 0.03, 0.02, 0.0, 1e-6]))
     scheme = Annealed(0.5)

@@ -21,6 +21,7 @@ def test_sweeps_go_to_the_target():
     assert all(len(o.runs) == 5 for o in outcomes)
 
 
+@pytest.mark.slow
 def test_sweeps_share_the_budget():
     outcome = exact.run(scaling.ParticleGibbs(sweeps=3, discard=1), 9, prompts=2)[0]
     assert [len(run.texts) for run in outcome.runs] == [3, 3]  # the first does not count

@@ -12,7 +12,8 @@ def weight(scale, s):
     return {"log": s, "logit": s / (1 - s), "identity": np.exp(s)}[scale]
 
 
-@pytest.mark.parametrize("scale", ["logit", pytest.param("identity", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["logit", "identity"])
 def test_evidence_is_unbiased_for_the_product_of_all_scores(scale):
     z = 0.0
     for ids, log_p in exact.ENGINE.law(exact.TOKENS).items():
@@ -22,6 +23,7 @@ def test_evidence_is_unbiased_for_the_product_of_all_scores(scale):
     assert_unbiased(np.exp([o.runs[0].log_evidence for o in outcomes]) / z, 1.0)
 
 
+@pytest.mark.slow
 def test_published_rounds_weight_ended_texts_again():
     """With a fixed number of rounds the target repeats the last score of a text that ended early."""
     z = 0.0
