@@ -34,7 +34,7 @@ demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, par
 	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
 
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 test-fast: PYTEST_ARGS += -m "not slow"
 test-fast: test ## the suite without its slow tests

@@ -90,7 +90,9 @@ def sweep_rows(report: Report, engine: Any, n: int, repeats: int) -> None:
     ratios = measured / measured[:, :1]
     for k, (what, side) in enumerate(sides.items()):
         times = median_and_spread(measured[:, k]), median_and_spread(ratios[:, k])
-        report.row(f"{name}: {what}, n = {n}", *times, str((side().cost or Cost()).tokens_prefilled))
+        report.row(
+            f"{name}: {what}, n = {n}", *times, str((side().cost or Cost()).tokens_prefilled)
+        )
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ def vllm_server(model: Path, log: Path, *options: str) -> Iterator[str]:
     command += ["--dtype", "float32", "--max-model-len", "128", "--block-size", "32"]
     command += ["--max-num-seqs", "64", "--enforce-eager", *options]
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    env["VLLM_ENABLE_V1_MULTIPROCESSING"] = (
+        "0"  # the engine core is its own worker: a process fewer
+    )
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True)
