@@ -34,6 +34,7 @@ import tests._typechecker  # noqa: F401  (the hook finds it by name)
 jaxtyping.install_import_hook("smcgen", "tests._typechecker.check")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file runs in one process, and all files that use vLLM in the same: what is compiled or loaded is shared.
 
