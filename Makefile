@@ -10,7 +10,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-# Test processes, each with one thread (tests/conftest.py). JOBS=0 runs in this process.
+# Test processes, each with one thread (tests/conftest.py); a file's tests share what it compiles and loads, so they run
+# in one. JOBS=0 runs in this process.
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -34,7 +35,7 @@ demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, par
 	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
 
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-fast: PYTEST_ARGS += -m "not slow"
 test-fast: test ## the suite without its slow tests

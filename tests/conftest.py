@@ -34,17 +34,6 @@ import tests._typechecker  # noqa: F401  (the hook finds it by name)
 jaxtyping.install_import_hook("smcgen", "tests._typechecker.check")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file runs in one process, and all files that use vLLM in the same: what is compiled or loaded is shared.
-
-    For `--dist loadgroup`.
-    """
-    for item in items:
-        group = "vllm" if "vllm" in item.path.name else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def optimised_if_marked(request: pytest.FixtureRequest) -> Iterator[None]:
     """XLA as users have it, for tests whose programs run long."""
