@@ -63,7 +63,8 @@ def test_ancestry_with_problems(problems_run):
 def test_trajectories_of_a_host_model_are_the_same(run):
     same = smcgen.smc(Host(gaussian()), 1, **OPTIONS)
     assert isinstance(same.history, list)
-    np.testing.assert_allclose(same.trajectories(), run.trajectories(), rtol=1e-5)
+    # values near zero are differences of terms of size one, whose rounding is 6e-8 each
+    np.testing.assert_allclose(same.trajectories(), run.trajectories(), rtol=1e-5, atol=2e-7)
 
 
 def test_lineages_that_end_carry_no_weight_away(run):
