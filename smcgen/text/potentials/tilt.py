@@ -150,7 +150,7 @@ class TiltSession:
         outside = (scores < 0) | (scores > 1)  # not NaN: that fails a particle, not the reward
         if self._tilt.reward.probability and outside.any():
             raise RewardError(
-                f"reward {self._tilt.reward.label!r} returned {scores[outside][0]}: expected "
+                f"reward {self._tilt.reward.display_name!r} returned {scores[outside][0]}: expected "
                 "probabilities in [0, 1], because probability=True"
             )
         broken = np.isnan(scores) | (scores == np.inf)

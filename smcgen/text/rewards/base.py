@@ -61,7 +61,7 @@ class Reward(Potential):
     probability: bool = False
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """What error messages call it."""
         return type(self).__name__
 

@@ -62,7 +62,7 @@ class FunctionReward(Reward):
             raise InvalidArgument("cache", self.cache, "an integer >= 0")
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """The function's name."""
         return getattr(self.fn, "__qualname__", type(self.fn).__name__)
 
@@ -78,7 +78,7 @@ class _FunctionSession(ByContent):
     def __init__(self, part: FunctionReward, meter: Meter):
         self._part, self._meter = part, meter
         super().__init__(part.cache)
-        self._name = part.label
+        self._name = part.display_name
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         if self._part.on == "texts":
