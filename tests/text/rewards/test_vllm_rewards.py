@@ -49,6 +49,12 @@ def saved(folder, model, tokenizer):
     return folder
 
 
+def decoded(writer, row, form):
+    """A row's steps as the reference reads them: ids, or text for a format."""
+    steps = writer.steps[row]
+    return steps if form is None else [POLICY.decode(s) for s in steps]
+
+
 @real
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_scores_as_by_the_model_card(name, tmp_path):
@@ -68,8 +74,7 @@ def test_the_same_scores_as_by_the_model_card(name, tmp_path):
                     writer.add(row, STEPS[rng.integers(len(STEPS))])
             scores = session.score(writer.texts(), rows)
             for row, score in zip(rows, scores, strict=True):
-                steps = writer.steps[row]
-                steps = steps if form is None else [POLICY.decode(s) for s in steps]
+                steps = decoded(writer, row, form)
                 prompt = writer.prompts[row // n]
                 assert score == pytest.approx(ref.score(prompt, steps), abs=1e-3)
                 full += len(ref.ids(prompt, steps))
@@ -77,6 +82,7 @@ def test_the_same_scores_as_by_the_model_card(name, tmp_path):
             np.testing.assert_array_equal(again, scores)
             mark, ahead = session.mark(), writer.ahead(rows[:1], STEPS[0])
             session.score(ahead.texts(), rows[:1])
+            full += len(ref.ids(ahead.prompts[rows[0] // n], decoded(ahead, rows[0], form)))
             session.rewind(mark)
             ancestors = np.concatenate([rng.integers(p * n, p * n + n, n) for p in range(3)])
             session.take(ancestors)
