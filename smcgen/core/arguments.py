@@ -27,8 +27,7 @@ def settings_of(
     Raises:
         InvalidArgument: an argument is not allowed.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise InvalidArgument("n_particles", n, "an integer >= 1")
+    check_counts(n_particles=n)
     if not isinstance(ess_threshold, Real) or not 0 <= float(ess_threshold) <= 1:
         raise InvalidArgument("ess_threshold", ess_threshold, "a number in [0, 1]")
     if keep not in get_args(Keep):
@@ -43,6 +42,13 @@ def settings_of(
         batch_size = int(batch_size)
     layout = layout_of(devices, int(n))
     return Settings(int(n), schedule, keep, ancestor_sampling, layout, batch_size)
+
+
+def check_counts(least: int = 1, **counts: Any) -> None:
+    """Raise `InvalidArgument` unless each count is an integer of at least `least`."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InvalidArgument(name, value, f"an integer >= {least}")
 
 
 def keys_of(key: Any, problems: int | None) -> Any:

@@ -37,9 +37,9 @@ def _by_batches(
     log_g: Callable[..., LogG], size: int, axis: int, t: Any, x_prev: PyTree | None, x: PyTree
 ) -> LogG:
     n = jax.tree.leaves(x)[0].shape[axis]
-    batches = n // size
-    if batches <= 1 and n <= size:
+    if n <= size:
         return log_g(t, x_prev, x)
+    batches = n // size
     part = lambda a, start, stop: jax.lax.slice_in_dim(a, start, stop, axis=axis)
 
     def split(a: Any) -> Any:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of, settings_of
+from smcgen.core.arguments import check_counts, keys_of, settings_of
 from smcgen.core.backward import transition_of
 from smcgen.core.chains import Chains, collect
 from smcgen.core.compile import inside_trace, jitted
@@ -83,10 +83,8 @@ def particle_gibbs(
         SMCInterrupted: Ctrl-C; `.result` has the chains so far.
     """
     plan = plan_of(model, n_particles, rejuvenate, n_unconditional, resampling, ess_threshold)
-    counts = {"n_samples": (n_samples, 1), "n_chains": (n_chains, 1)}
-    for name, (value, least) in (counts | {"n_warmup": (n_warmup, 0), "thin": (thin, 1)}).items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidArgument(name, value, f"an integer >= {least}")
+    check_counts(n_samples=n_samples, n_chains=n_chains, thin=thin)
+    check_counts(least=0, n_warmup=n_warmup)
     lengths = (int(n_samples), int(n_warmup), int(thin))
     key = keys_of(key, None)
     traceable = resolve(model).traceable

@@ -1,4 +1,4 @@
-"""How a population lies in memory: spread over devices, or weighted in batches.
+"""How a population lies in memory: spread over devices.
 
 States are the large part of a run: they are spread, and so is the work of moving and weighting them. Log-weights are
 one number a particle: every device has all of them and draws the same ancestors, so that a run on eight devices gives

@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of
+from smcgen.core.arguments import check_counts, keys_of
 from smcgen.core.compile import jitted
 from smcgen.core.gibbs import Rejuvenate, plan_of
 from smcgen.core.resampling import Scheme
 from smcgen.core.sweep import Plan, TracedSweeps
 from smcgen.errors import InvalidArgument, ModelError
 from smcgen.inference.adapted import begin, run_chains
-from smcgen.inference.marginal import check_counts
 from smcgen.inference.parameters import Parameters, built, parameters
 from smcgen.inference.result import ParameterChains
 from smcgen.samplers.base import Kernel, Path, Point, Target

@@ -5,13 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of, settings_of
+from smcgen.core.arguments import check_counts, keys_of, settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.resampling import Scheme
-from smcgen.errors import InvalidArgument
 from smcgen.inference.adapted import begin, run_chains
 from smcgen.inference.estimated import FilterPath
 from smcgen.inference.parameters import Parameters, parameters
@@ -93,10 +91,3 @@ def _run(
     )
     samples = jax.vmap(jax.vmap(path.parameters.constrained))(u)
     return ParameterChains(samples, log_likelihood, acceptance)
-
-
-def check_counts(least: int = 1, **counts: Any) -> None:
-    """Raise `InvalidArgument` unless each count is an integer of at least `least`."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidArgument(name, value, f"an integer >= {least}")

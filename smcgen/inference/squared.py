@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core._types import LogG, PyTree, RandomKey
-from smcgen.core.arguments import settings_of
+from smcgen.core.arguments import check_counts, settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.feynman_kac import FeynmanKac
 from smcgen.core.resampling import Scheme
@@ -23,7 +23,6 @@ from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
 from smcgen.inference.estimated import FilterPath
-from smcgen.inference.marginal import check_counts
 from smcgen.inference.parameters import Parameters, parameters
 from smcgen.samplers.base import Kernel, Point, Target
 from smcgen.samplers.kernels import RandomWalk

@@ -11,7 +11,7 @@ import numpy as np
 
 from smcgen.core import compile as compiling
 from smcgen.core._types import RandomKey
-from smcgen.core.arguments import keys_of
+from smcgen.core.arguments import check_counts, keys_of
 from smcgen.core.cost import Cost, Meter
 from smcgen.core.failures import raise_if_failed
 from smcgen.core.resampling import Resampling
@@ -80,8 +80,7 @@ def sample(
     """
     how = kernel, ladder, moves, waste_free, persistent, ess_threshold, batch_size
     chosen = plan(path, n_particles, *how)
-    if isinstance(n_runs, bool) or not isinstance(n_runs, int | np.integer) or n_runs < 1:
-        raise InvalidArgument("n_runs", n_runs, "an integer >= 1")
+    check_counts(n_runs=n_runs)
     if n_runs > 1 and checkpoint:
         raise InvalidArgument("checkpoint", str(checkpoint), "None with n_runs > 1")
     if persistent and unbiased:

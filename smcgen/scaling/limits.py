@@ -24,6 +24,7 @@ from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.rewards.wrapped import WrappedSession
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
 from smcgen.text.stops import Until
@@ -134,8 +135,7 @@ class LimitedReward(Reward):
 
 
 @dataclass
-class _LimitedRewardSession:
-    session: RewardSession
+class _LimitedRewardSession(WrappedSession):
     ledger: Ledger
     problems: Int[np.ndarray, " p"]
     n: int
@@ -152,21 +152,15 @@ class _LimitedRewardSession:
         return self.scores[rows]
 
     def mark(self) -> Any:
-        return self.session.mark(), self.scores.copy()
+        return super().mark(), self.scores.copy()
 
     def rewind(self, mark: Any) -> None:
-        self.session.rewind(mark[0])
+        super().rewind(mark[0])
         self.scores = mark[1]
 
     def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self.session.take(ancestors)
+        super().take(ancestors)
         self.scores = self.scores[ancestors]
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self.session.drop(rows)
-
-    def close(self) -> None:
-        self.session.close()
 
 
 def limited(potential: Potential, ledger: Ledger) -> Potential:

@@ -17,6 +17,7 @@ from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.rewards.wrapped import WrappedSession
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import as_step
 from smcgen.text.texts import Texts
@@ -46,7 +47,7 @@ class Lookahead(Reward):
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
     ) -> RewardSession:
         inner = self.reward.open_reward(prompts, n, tokenizer, meter)
-        return _LookaheadSession(self, inner, tokenizer, meter)
+        return _LookaheadSession(inner, self, tokenizer, meter)
 
 
 class _Greedy(StepRandomness):
@@ -60,9 +61,8 @@ class _Greedy(StepRandomness):
 
 
 @dataclass
-class _LookaheadSession:
+class _LookaheadSession(WrappedSession):
     part: Lookahead
-    inner: RewardSession
     tokenizer: Any
     meter: Meter
 
@@ -70,7 +70,7 @@ class _LookaheadSession:
         ended = texts.ended[rows]
         scores = np.zeros(len(rows))
         if ended.any():
-            scores[ended] = self.inner.score(texts, rows[ended])
+            scores[ended] = self.session.score(texts, rows[ended])
         if not ended.all():
             scores[~ended] = self._ahead(texts, rows[~ended])
         return scores
@@ -78,8 +78,7 @@ class _LookaheadSession:
     def _ahead(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         part, m = self.part, len(rows)
         prompts = [texts.prompt(row) for row in rows.tolist()]
-        some = {k: getattr(texts, k)[rows] for k in ("ids", "lengths", "step_ends", "finish")}
-        going = Texts(prompts, 1, **some, tokenizer=texts.tokenizer)
+        going = texts.of_rows(rows, prompts, 1)
         room = part.engine.max_length - np.array([len(p.ids) for p in prompts])
         law, written = Law(Sampling(temperature=0.0)), [going.tokens(i) for i in range(m)]
         session = part.engine.open(prompts, 1, law, self.meter, written)
@@ -95,21 +94,6 @@ class _LookaheadSession:
         scores = reward.score(going, np.arange(m))
         reward.close()
         return scores
-
-    def mark(self) -> Any:
-        return self.inner.mark()
-
-    def rewind(self, mark: Any) -> None:
-        self.inner.rewind(mark)
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self.inner.take(ancestors)
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self.inner.drop(rows)
-
-    def close(self) -> None:
-        self.inner.close()
 
 
 def looking_ahead(job: Job, steps: int) -> Potential:

@@ -30,10 +30,10 @@ from smcgen.text.potentials.base import Potential
 from smcgen.text.prompts import Prompt, encode_all, is_single
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
-from smcgen.text.state import ROW_ARRAYS, TEXT_ARRAYS, TextRecord, TextState
+from smcgen.text.state import ROW_ARRAYS, TextRecord, TextState
 from smcgen.text.steps import Step, as_step
 from smcgen.text.stops import StopStrings, Until, as_stops
-from smcgen.text.texts import Finish, Texts
+from smcgen.text.texts import TEXT_ARRAYS, Finish, Texts
 
 
 @dataclass(frozen=True)
@@ -232,10 +232,9 @@ class TextModel(FeynmanKac[TextState]):
         flat = (ancestors.reshape(len(self.prompts), -1) + offsets).ravel()
         for session in (state.engine, *state.twists):
             session.take(flat)
-        texts = state.texts
-        picked = {k: getattr(texts, k)[flat] for k in TEXT_ARRAYS}
+        texts = state.texts.of_rows(flat, state.texts.prompts, state.texts.n)
         arrays = {k: getattr(state, k)[flat] for k in ROW_ARRAYS}
-        return replace(state, texts=replace(texts, **picked), **arrays)
+        return replace(state, texts=texts, **arrays)
 
     def done(self, state: TextState) -> Any:
         """Whether all texts of a problem have ended."""

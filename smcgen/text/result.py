@@ -130,12 +130,7 @@ def by_problem(result: SMCResult, single: bool, extract: Extract | None) -> list
     for b, prompt in enumerate(texts.prompts):
         rows = slice(b * texts.n, (b + 1) * texts.n)
         own = problem_result(result, None if single else b)
-        population = Texts(
-            [prompt],
-            texts.n,
-            *(getattr(texts, k)[rows] for k in ("ids", "lengths", "step_ends", "finish")),
-            tokenizer=texts.tokenizer,
-        )
+        population = texts.of_rows(rows, [prompt], texts.n)
         history = [jax.tree.map(lambda x, rows=rows: x[rows], record) for record in result.history]
         log_weights = np.asarray(own.log_weights, np.float64)
         weights = np.exp(log_weights - log_weights.max())

@@ -9,9 +9,8 @@ import numpy as np
 from smcgen.core.cost import Meter
 from smcgen.text.engines.base import Session
 from smcgen.text.potentials.base import TwistSession
-from smcgen.text.texts import Texts
+from smcgen.text.texts import TEXT_ARRAYS, Texts
 
-TEXT_ARRAYS = ("ids", "lengths", "step_ends", "finish")  # of `Texts`
 ROW_ARRAYS = ("log_base", "log_psi", "step", "stop")  # of `TextState`
 
 

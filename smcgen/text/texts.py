@@ -25,6 +25,9 @@ class Finish(IntEnum):
     STOP = 4  # it has one of the strings that end a text
 
 
+TEXT_ARRAYS = ("ids", "lengths", "step_ends", "finish")  # of `Texts`
+
+
 @dataclass(frozen=True)
 class Texts:
     """Completions of `problems * n` particles; row `problem * n + particle` is a particle.
@@ -66,9 +69,13 @@ class Texts:
         if problems.all():
             return self
         rows = np.repeat(problems, self.n)
-        picked = {k: getattr(self, k)[rows] for k in ("ids", "lengths", "step_ends", "finish")}
         prompts = [p for p, on in zip(self.prompts, problems, strict=True) if on]
-        return replace(self, prompts=prompts, **picked)
+        return self.of_rows(rows, prompts, self.n)
+
+    def of_rows(self, rows: Any, prompts: Sequence[Prompt], n: int) -> "Texts":
+        """Some rows (anything that indexes an array), as n texts on each of these prompts."""
+        picked = {k: getattr(self, k)[rows] for k in TEXT_ARRAYS}
+        return replace(self, prompts=prompts, n=n, **picked)
 
     def extended(
         self,

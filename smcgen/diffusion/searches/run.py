@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
+from smcgen.core.arguments import check_counts
 from smcgen.core.cost import Cost
 from smcgen.core.smc import smc
 from smcgen.diffusion.base import Kernel
@@ -93,9 +94,7 @@ def search(
     """
     if method not in get_args(Method):
         raise UnknownName("method", method, get_args(Method))
-    for name, value in {"n": n, "rounds": rounds, "branches": branches, "advance": advance}.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InvalidArgument(name, value, "an integer >= 1")
+    check_counts(n=n, rounds=rounds, branches=branches, advance=advance)
     if not 0 < size <= 1:
         raise InvalidArgument("size", size, "a number in (0, 1]")
     kernel = as_kernel(model, prompt, options)

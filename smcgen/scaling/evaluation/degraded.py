@@ -13,7 +13,8 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
 from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.rewards.base import Reward
+from smcgen.text.rewards.wrapped import WrappedSession
 from smcgen.text.texts import Texts
 
 _EDGE = 1e-9  # a logit has no value at 0 and 1
@@ -75,7 +76,7 @@ class Degraded(Reward):
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
     ) -> "_DegradedSession":
-        return _DegradedSession(self, self.reward.open_reward(prompts, n, tokenizer, meter))
+        return _DegradedSession(self.reward.open_reward(prompts, n, tokenizer, meter), self)
 
     def errors(self, scores: Any, texts: Texts, rows: Any) -> Float64[np.ndarray, " m"]:
         """The scores with their errors."""
@@ -100,26 +101,11 @@ class Degraded(Reward):
         return (bits.astype(np.float64) + 0.5) / 2.0**52
 
 
-class _DegradedSession:
+@dataclass
+class _DegradedSession(WrappedSession):
     """The reward's own session, with errors in what it says."""
 
-    def __init__(self, part: Degraded, session: RewardSession):
-        self._part, self._session = part, session
+    part: Degraded
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        return self._part.errors(self._session.score(texts, rows), texts, rows)
-
-    def mark(self) -> Any:
-        return self._session.mark()
-
-    def rewind(self, mark: Any) -> None:
-        self._session.rewind(mark)
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self._session.take(ancestors)
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self._session.drop(rows)
-
-    def close(self) -> None:
-        self._session.close()
+        return self.part.errors(self.session.score(texts, rows), texts, rows)

@@ -12,7 +12,8 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards.base import Reward, RewardSession
+from smcgen.text.rewards.base import Reward
+from smcgen.text.rewards.wrapped import WrappedSession
 from smcgen.text.texts import Texts
 
 
@@ -47,35 +48,23 @@ class Timed(Reward):
         return _TimedSession(within(self.seconds, open_), self.seconds)
 
 
-class _TimedSession:
+@dataclass
+class _TimedSession(WrappedSession):
     """The reward's own session; nothing touches it once a call is left behind in it."""
 
-    def __init__(self, session: RewardSession, seconds: float):
-        self._session, self._seconds = session, seconds
-        self._left = False
+    seconds: float
+    left: bool = False
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         try:
-            return within(self._seconds, lambda: self._session.score(texts, rows))
+            return within(self.seconds, lambda: self.session.score(texts, rows))
         except TimeoutError as error:
-            self._left = True
+            self.left = True
             raise RewardError(str(error)) from error
 
-    def mark(self) -> Any:
-        return self._session.mark()
-
-    def rewind(self, mark: Any) -> None:
-        self._session.rewind(mark)
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self._session.take(ancestors)
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self._session.drop(rows)
-
     def close(self) -> None:
-        if not self._left:
-            self._session.close()
+        if not self.left:
+            super().close()
 
 
 def within(seconds: float, call: Callable[[], Any]) -> Any:

@@ -98,6 +98,3 @@ class Frontier(TextModel):
         restored = np.where(wait, finish, state.texts.finish)
         state = replace(state, texts=replace(state.texts, finish=restored))
         return state, np.where(np.isnan(np.asarray(log_g)), np.nan, np.zeros(np.shape(log_g)))
-
-    def split(self) -> list[TextModel]:
-        return [replace(self, prompt=prompt) for prompt in self.prompts]

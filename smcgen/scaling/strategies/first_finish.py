@@ -1,6 +1,6 @@
 """First-finish search: the first texts that end are right more often than the last."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from smcgen.errors import InvalidArgument
@@ -56,6 +56,3 @@ class Halting(TextModel):
         enough = ended >= min(self.k, state.texts.n)
         self.ledger.halted[self.ledger.numbers(self.prompts)[enough]] = True
         return state, log_g
-
-    def split(self) -> list[TextModel]:
-        return [replace(self, prompt=prompt) for prompt in self.prompts]

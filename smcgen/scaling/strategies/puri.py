@@ -1,6 +1,6 @@
 """The particle filter of Puri et al. (2025), as published."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -116,6 +116,3 @@ class Reweighted(TextModel):
         rows = np.flatnonzero(before & np.repeat(running, state.texts.n))
         flat[rows] = self.again(state.scores()[rows])
         return state, flat.reshape(np.shape(log_g))
-
-    def split(self) -> list[TextModel]:
-        return [replace(self, prompt=prompt) for prompt in self.prompts]
