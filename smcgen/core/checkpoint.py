@@ -1,11 +1,7 @@
-"""Checkpoints: a run on disk after each step, as safetensors (arrays) with JSON metadata.
-
-Writing is atomic (a new file replaces the old one), so a kill at any moment leaves a good file.
-"""
+"""Checkpoints: a run on disk after each step, as arrays with JSON metadata."""
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from smcgen.core.body import Carry, Info, Settings, record
 from smcgen.core.leaves import LeafCheckpointing, from_leaf_arrays, leaf_arrays
 from smcgen.core.resolve import Resolved
+from smcgen.core.storage import check_folder, read_arrays, write_arrays
 from smcgen.errors import CheckpointError
 
 _VERSION = "1"
@@ -30,10 +25,7 @@ class Checkpoint:
     def __init__(self, path: Path, model: Resolved, original: Any, keys: Any, settings: Settings):
         self._path, self._model, self._keys, self._settings = path, model, keys, settings
         self._as_arrays = model.checkpointing or LeafCheckpointing(original)
-        if not path.parent.is_dir():
-            raise CheckpointError(
-                f"checkpoint={str(path)!r}: the folder {str(path.parent)!r} does not exist"
-            )
+        check_folder(path)
         identity = [
             self._as_arrays.fingerprint(),
             str(jax.random.key_impl(keys)),
@@ -51,22 +43,13 @@ class Checkpoint:
         for step, info in enumerate([first, *infos]):
             arrays |= {f"info/{step}/{k}": np.asarray(v) for k, v in _info_arrays(info).items()}
         metadata = {"version": _VERSION, "identity": self._identity, "t": str(t)}
-        temporary = self._path.with_name(self._path.name + ".part")
-        save_file({k: np.array(v, order="C") for k, v in arrays.items()}, temporary, metadata)
-        os.replace(temporary, self._path)
+        write_arrays(self._path, arrays, metadata)
 
     def read(self) -> tuple[int, Carry, Info, list[Info]] | None:
         """The run in the file: step, carry, infos; None if there is no file yet."""
         if not self._path.exists():
             return None
-        try:
-            with safe_open(self._path, "numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"checkpoint={str(self._path)!r} cannot be read: {error}"
-            ) from error
+        arrays, metadata = read_arrays(self._path, f"checkpoint={str(self._path)!r}")
         if metadata.get("version") != _VERSION or metadata.get("identity") != self._identity:
             raise CheckpointError(
                 f"checkpoint={str(self._path)!r} belongs to another run: model, prompts, key, n_particles and "

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from smcgen.core._types import PyTree
+from smcgen.core.storage import check_folder, read_arrays, write_arrays
 from smcgen.errors import CheckpointError
 
 _VERSION = "1"
@@ -20,7 +18,7 @@ _VERSION = "1"
 
 def save_params(path: str | Path, params: PyTree) -> None:
     """Write a pytree of arrays; `load_params` reads it."""
-    _write(Path(path), _named(params), {})
+    write_arrays(Path(path), _named(params), {})
 
 
 def load_params(path: str | Path, like: PyTree) -> PyTree:
@@ -29,7 +27,7 @@ def load_params(path: str | Path, like: PyTree) -> PyTree:
     Raises:
         CheckpointError: the file cannot be read, or holds other names or shapes than `like`.
     """
-    arrays, _ = _read(Path(path))
+    arrays, _ = read_arrays(Path(path), repr(str(path)))
     return _restored(Path(path), arrays, like)
 
 
@@ -38,23 +36,20 @@ class TrainingFile:
 
     def __init__(self, path: str | Path, key: Any, identity: str):
         self._path = Path(path)
-        if not self._path.parent.is_dir():
-            raise CheckpointError(
-                f"checkpoint={str(path)!r}: the folder {str(self._path.parent)!r} does not exist"
-            )
+        check_folder(self._path)
         told = [identity, np.asarray(jax.random.key_data(key)).tolist()]
         self._identity = hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def write(self, carry: PyTree, losses: np.ndarray) -> None:
         """Write the fit so far."""
         metadata = {"version": _VERSION, "identity": self._identity}
-        _write(self._path, {**_named(carry), "losses": losses}, metadata)
+        write_arrays(self._path, {**_named(carry), "losses": losses}, metadata)
 
     def read(self, like: PyTree) -> tuple[PyTree, np.ndarray] | None:
         """The fit in the file; None if there is no file yet."""
         if not self._path.exists():
             return None
-        arrays, metadata = _read(self._path)
+        arrays, metadata = read_arrays(self._path, repr(str(self._path)))
         if metadata.get("version") != _VERSION or metadata.get("identity") != self._identity:
             raise CheckpointError(
                 f"checkpoint={str(self._path)!r} belongs to another fit: key and settings must be those it "
@@ -77,18 +72,3 @@ def _restored(path: Path, arrays: dict[str, np.ndarray], like: PyTree) -> PyTree
         raise CheckpointError(f"{str(path)!r} holds other parameters: {differ[0][0]} differs")
     leaves = [jnp.asarray(arrays[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    save_file({k: np.array(v, order="C") for k, v in arrays.items()}, temporary, metadata)
-    os.replace(temporary, path)
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    try:
-        with safe_open(path, "numpy") as file:
-            arrays = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error

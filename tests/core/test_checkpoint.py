@@ -167,7 +167,7 @@ def test_a_missing_folder(tmp_path):
 
 def test_a_kill_while_writing_leaves_the_step_before(tmp_path, monkeypatch):
     """The new file replaces the old one in one move, so there is a good one at any moment."""
-    from smcgen.core import checkpoint
+    from smcgen.core import storage
 
     path, saved = tmp_path / "run", []
     whole = smcgen.smc(gaussian(), 3, callback=lambda progress: None, **OPTIONS)
@@ -179,8 +179,8 @@ def test_a_kill_while_writing_leaves_the_step_before(tmp_path, monkeypatch):
         saved.append(file)
         save(arrays, file, metadata)
 
-    save = checkpoint.save_file
-    monkeypatch.setattr(checkpoint, "save_file", dies)
+    save = storage.save_file
+    monkeypatch.setattr(storage, "save_file", dies)
     with pytest.raises(SMCInterrupted):
         smcgen.smc(gaussian(), 3, checkpoint=path, **OPTIONS)
     assert all(file != path for file in saved)
