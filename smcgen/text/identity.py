@@ -30,6 +30,7 @@ _VOLATILE = (
     "dtype",
     "torch_dtype",
     "_attn_implementation",
+    "architectures",  # written into the configuration by the first save; the class is named instead
 )
 
 
@@ -39,10 +40,11 @@ def identity(value: Any) -> str:
 
 
 def weights_hash(model: Any) -> str:
-    """A hash of a torch model's configuration, and of numbers from every parameter."""
+    """A hash of a torch model's class, configuration and of numbers from every parameter."""
     config: Any = getattr(model, "config", None)
     known = config.to_dict() if hasattr(config, "to_dict") else {}
     known = {k: v for k, v in known.items() if k not in _VOLATILE}
+    known["architectures"] = type(model).__name__
     digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
     for parameter in model.parameters():
         if parameter.is_meta:  # lies somewhere else

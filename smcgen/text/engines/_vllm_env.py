@@ -15,6 +15,9 @@ _NAME = "VLLM_ENABLE_V1_MULTIPROCESSING"
 def in_process() -> Iterator[None]:
     """Engines built here run in this process; vLLM reads that from the environment alone.
 
+    The first engine of a process has vLLM keep what it read: that is forgotten on both sides, so that engines built
+    before, here and after are each what their environment says.
+
     Raises:
         MissingExtra: without vLLM.
     """
@@ -24,6 +27,7 @@ def in_process() -> Iterator[None]:
     _tolerate_numba()
     before = os.environ.get(_NAME)
     os.environ[_NAME] = "0"
+    _read_again()
     try:
         yield
     finally:
@@ -31,6 +35,16 @@ def in_process() -> Iterator[None]:
             del os.environ[_NAME]
         else:
             os.environ[_NAME] = before
+        _read_again()
+
+
+def _read_again() -> None:
+    """vLLM's copy of the environment, if it keeps one, is of now."""
+    from vllm import envs
+
+    if envs._is_envs_cache_enabled():
+        envs.disable_envs_cache()
+        envs.enable_envs_cache()
 
 
 def _tolerate_numba() -> None:
