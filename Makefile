@@ -24,6 +24,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
+# Bytecode is kept, whatever the surroundings say: the test processes and the many that they start share it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-fast lint format bench docs wheel vllm clean distclean

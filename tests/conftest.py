@@ -28,10 +28,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-import tests._typechecker  # noqa: F401  (the hook finds it by name)
+from tests import _typechecker
 
-# Every signature in smcgen is checked at run time, shapes included. Before smcgen is imported.
-jaxtyping.install_import_hook("smcgen", "tests._typechecker.check")
+_typechecker.install()  # before smcgen is imported
 
 
 @pytest.fixture(autouse=True)
