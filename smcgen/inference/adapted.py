@@ -74,37 +74,50 @@ def run_chains(
         the last states.
     """
     n = jax.tree.leaves(states)[0].shape[0]
+    warm = windows(n_warmup)
+    size = max(warm, default=1)
+    # one program for windows and draws: both are stretches of steps, of traced length
+    lengths = jnp.array([*warm, *[thin] * n_samples], jnp.int32)
 
+    @jax.jit  # traced once, for its shapes and for the loop
     def all_chains(states: Any, key: Any, tuning: Any) -> tuple[Any, Any]:
         return jax.vmap(lambda k, s: step(k, s, tuning))(jax.random.split(key, n), states)
 
-    def tune(tuning: Any, positions: PyTree, acceptance: Any) -> Any:
-        even = jnp.zeros(jax.tree.leaves(positions)[0].shape[0])
-        return kernel.tune(tuning, positions, even, acceptance)
+    def tune(tuning: Any, positions: PyTree, length: Any, acceptance: Any) -> Any:
+        """`positions` has room for `size` steps, of which `length` are there."""
+        steps = jnp.arange(jax.tree.leaves(positions)[0].shape[0])
+        log_weights = jnp.where(steps < length, 0.0, -jnp.inf)
+        return kernel.tune(tuning, positions, log_weights, acceptance)
 
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
-    tuning = tune(None, spread, jnp.nan)
-    for w, length in enumerate(windows(n_warmup)):
+    def stretch(carry: Any, which: Any) -> tuple[Any, Any]:
+        states, positions, tuning = carry
+        number, length = which
 
-        def warm(states: Any, key: Any, tuning: Any = tuning) -> tuple[Any, Any]:
-            states, (_, acceptance) = all_chains(states, key, tuning)
-            return states, (jax.vmap(position)(states), acceptance)
-
-        keys = jax.random.split(jax.random.fold_in(key, w), length)
-        states, (positions, acceptance) = jax.lax.scan(warm, states, keys)
-        tuning = tune(tuning, jax.tree.map(flat, positions), jnp.mean(acceptance))
-
-    def draw(states: Any, key: Any) -> tuple[Any, Any]:
         def again(i: Any, carry: Any) -> Any:
-            states, _, total = carry
-            states, (shown, acceptance) = all_chains(states, jax.random.fold_in(key, i), tuning)
-            return states, shown, total + acceptance / thin
+            states, positions, _, total = carry
+            within = jax.random.fold_in(jax.random.fold_in(key, number), i)
+            states, (shown, acceptance) = all_chains(states, within, tuning)
+            now = jax.vmap(position)(states)
+            positions = jax.tree.map(lambda x, new: x.at[i].set(new, mode="drop"), positions, now)
+            return states, positions, shown, total + acceptance / length
 
-        like = jax.eval_shape(lambda: all_chains(states, key, tuning)[1])
-        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-        states, shown, acceptance = jax.lax.fori_loop(0, thin, again, (states, *empty))
-        return states, (shown, acceptance)
+        states, positions, shown, acceptance = jax.lax.fori_loop(
+            0, length, again, (states, positions, *empty)
+        )
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), positions)
+        tuning = jax.lax.cond(
+            number < len(warm),
+            lambda: tune(tuning, flat, length * n, jnp.mean(acceptance)),
+            lambda: tuning,
+        )
+        return (states, positions, tuning), (shown, acceptance)
 
-    keys = jax.random.split(jax.random.fold_in(key, 1_000_000), n_samples)
-    states, (shown, acceptance) = jax.lax.scan(draw, states, keys)
+    tuning = tune(None, spread, len(jax.tree.leaves(spread)[0]), jnp.nan)
+    like = jax.eval_shape(lambda: all_chains(states, key, tuning)[1])
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    room = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), jax.vmap(position)(states))
+    (states, _, _), drawn = jax.lax.scan(
+        stretch, (states, room, tuning), (jnp.arange(len(lengths)), lengths)
+    )
+    shown, acceptance = jax.tree.map(lambda x: x[len(warm) :], drawn)
     return shown, acceptance, states
