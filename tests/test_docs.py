@@ -1,7 +1,7 @@
 """Documentation that runs: examples and the README's code do what they say.
 
-They run in this process, compiled as the other tests are; one example and one block run as a user runs them, in a Python
-of their own without the settings of the tests.
+They run in this process, compiled as the other tests are; one example and one block run as a user runs them, in a
+Python of their own without the settings of the tests.
 """
 
 import os
@@ -44,7 +44,9 @@ def test_readme_code_runs(code, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[str(ROOT / "examples" / "steer_text.py")], ["-c", README[0]]], ids=str
+    "arguments",
+    [["examples/stochastic_volatility.py"], ["-c", README[2]]],
+    ids=["example", "README"],
 )
 def test_on_its_own(arguments):
     ours = {"JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS", "MPLBACKEND"}
