@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from smcgen.scaling.strategies.independent import Majority as Majority
     from smcgen.scaling.strategies.independent import Sample as Sample
     from smcgen.scaling.strategies.independent import WeightedBestOfN as WeightedBestOfN
+    from smcgen.scaling.strategies.mcts import MCTS as MCTS
     from smcgen.scaling.strategies.particle_filter import (
         EntropicParticleFilter as EntropicParticleFilter,
     )
@@ -56,6 +57,7 @@ _NAMES = {
     "FirstFinish": "smcgen.scaling.strategies.first_finish",
     "LookaheadSearch": "smcgen.scaling.strategies.beam",
     "Majority": "smcgen.scaling.strategies.independent",
+    "MCTS": "smcgen.scaling.strategies.mcts",
     "MultiTemperature": "smcgen.scaling.strategies.votes",
     "Outcome": "smcgen.scaling.outcome",
     "ParticleFilter": "smcgen.scaling.strategies.particle_filter",

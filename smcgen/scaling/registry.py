@@ -6,6 +6,7 @@ from smcgen.scaling.strategies.beam import DVTS, BeamSearch, LookaheadSearch
 from smcgen.scaling.strategies.best_first import BestFirst
 from smcgen.scaling.strategies.first_finish import FirstFinish
 from smcgen.scaling.strategies.independent import BestOfN, Majority, Sample, WeightedBestOfN
+from smcgen.scaling.strategies.mcts import MCTS
 from smcgen.scaling.strategies.particle_filter import (
     EntropicParticleFilter,
     ParticleFilter,
@@ -18,7 +19,7 @@ from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperatur
 _ALL: tuple[type[Strategy], ...] = (
     *(Sample, BestOfN, WeightedBestOfN, Majority),
     *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
-    *(BeamSearch, DVTS, LookaheadSearch, BestFirst),
+    *(BeamSearch, DVTS, LookaheadSearch, BestFirst, MCTS),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
     *(ParticleGibbs, PGAS),
 )

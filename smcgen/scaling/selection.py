@@ -6,6 +6,7 @@ A rule gives each text a vote in the answers' posterior, and puts the texts in o
 |---|---|---|
 | best | weights | the text of the highest score |
 | first | weights | the text that was written first: of independent texts a draw from the model |
+| heaviest | weights | the text of the highest weight |
 | sample | weights | a text drawn by weight: as the particles grow, a draw from the target |
 | weighted | weights | the answer with the most weight, its best text |
 | majority | one each | the most frequent answer, its best text |
@@ -90,6 +91,20 @@ class First:
 
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         return np.arange(len(of))
+
+
+@dataclass(frozen=True)
+class Heaviest:
+    """The text of the highest weight."""
+
+    name: ClassVar[str] = "heaviest"
+    needs_answer: ClassVar[bool] = False
+
+    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        return of.weights
+
+    def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
+        return np.lexsort([-of.log_psi, ~of.ended, -of.weights])
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,7 @@ def known() -> dict[str, Selection]:
     """The rules by name, with their own options."""
     from smcgen.scaling.rpc import RPC
 
-    rules = (Best, First, Sample, Weighted, Majority, BestOfMajority, Shortest, RPC)
+    rules = (Best, First, Heaviest, Sample, Weighted, Majority, BestOfMajority, Shortest, RPC)
     return {rule.name: rule() for rule in rules}
 
 
