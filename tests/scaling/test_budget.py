@@ -1,5 +1,6 @@
 """Hard limits: never exceeded, and what there is comes back."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -47,6 +48,35 @@ def test_tokens_are_shared_and_the_search_says_so():
     out = np.array([o.status is Status.BUDGET_EXHAUSTED for o in outcomes])
     assert out.any()
     assert (spent <= 9).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["majority", "best-of-n"])
+def test_tokens_are_spent_until_no_full_text_is_safe(name):
+    budget = scaling.Budget(tokens=20)
+    keys = jax.random.split(jax.random.key(1), 4)
+    run = lambda prompts, key: scaling.as_strategy(name).run(
+        exact.ENGINE, prompts, exact.REWARD, budget, key=key, writing=exact.WRITING
+    )
+    outcomes = run(["a"] * 4, keys)
+    for o in outcomes:
+        assert 20 - exact.TOKENS < o.cost.tokens_generated <= 20
+        assert o.cost.tokens_generated == o.candidates.lengths.sum()
+        assert o.status is Status.OK
+        assert len(o.runs[0].texts) == 20 // exact.TOKENS
+    assert (
+        len({len(o.runs) for o in outcomes}) > 1
+    )  # each prompt goes on as long as its own texts let it
+    together, alone = outcomes[2], run("a", keys[2])
+    assert together.texts == alone.texts
+    assert together.ranking.tolist() == alone.ranking.tolist()
+
+
+@pytest.mark.slow
+def test_a_limit_of_reward_calls_ends_the_waves():
+    budget = scaling.Budget(tokens=60, reward_calls=9)
+    for o in exact.run(scaling.BestOfN(), budget, prompts=4):
+        assert len(o.texts) == 9
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from smcgen import scaling
+from smcgen.text.texts import Finish
 from tests.laws import assert_unbiased
 from tests.scaling import exact
 
@@ -30,3 +31,17 @@ def test_sweeps_share_the_budget():
     assert [len(run.texts) for run in few.runs] == [2, 2]
     kept = [set(a.texts) & set(b.texts) for a, b in zip(few.runs, few.runs[1:], strict=False)]
     assert all(kept)  # a text of each sweep is one of the next
+
+
+@pytest.mark.slow
+def test_warmup_guides_the_sweeps_too():
+    """After the first step a text that goes on has a hundredth of its log-potential."""
+
+    def first(warmup):
+        outcome = exact.run(scaling.ParticleGibbs(sweeps=2, warmup=warmup), 8, prompts=1)[0]
+        records = [run.history[1] for run in outcome.runs]
+        return np.concatenate([r.log_psi[r.finish == Finish.RUNNING] for r in records])
+
+    plain, slow = first(0), first(100)
+    assert plain.max() < -0.3
+    assert slow.min() > -0.02

@@ -5,18 +5,33 @@ from typing import ClassVar
 
 from smcgen.scaling.base import Rewarded, Strategy
 from smcgen.scaling.job import Job
+from smcgen.scaling.waves import write_waves
+from smcgen.text.potentials.base import Potential
+
+
+class Independent(Strategy):
+    """n independent texts, weighted by a potential at their ends.
+
+    A budget of tokens is spent in waves, see `smcgen.scaling.waves`: n is what it allows at full length at least.
+    """
+
+    calls: ClassVar[int] = 0  # of the reward, for each text
+
+    def potential(self, job: Job) -> Potential | None:
+        """What weights the texts; None: nothing."""
+        return None
+
+    def write(self, job: Job) -> None:
+        n = job.budget.texts(job.writing.max_tokens, self.calls)
+        write_waves(job, self.potential(job), self.calls, n)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Strategy):
+class Sample(Independent):
     """n texts of the model itself, each a draw of its own; the first is chosen: pass@1 whatever n."""
 
     name: ClassVar[str] = "sample"
     rule: ClassVar[str] = "first"
-
-    def write(self, job: Job) -> None:
-        n = job.budget.texts(job.writing.max_tokens, 0)
-        job.write(n, None, ess_threshold=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +44,7 @@ class Majority(Sample):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Rewarded):
+class BestOfN(Rewarded, Independent):
     """n independent texts; the one of the highest score.
 
     The reward is asked once for each text, at its end. The weights are `W_i ∝ psi(x_i)`: importance sampling of the
@@ -37,10 +52,10 @@ class BestOfN(Rewarded):
     """
 
     name: ClassVar[str] = "best-of-n"
+    calls: ClassVar[int] = 1
 
-    def write(self, job: Job) -> None:
-        n = job.budget.texts(job.writing.max_tokens, 1)
-        job.write(n, self.at_the_end(job.reward), ess_threshold=0.0)
+    def potential(self, job: Job) -> Potential | None:
+        return self.at_the_end(job.reward)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
 from smcgen.scaling.lookahead import looking_ahead
 from smcgen.text.potentials.aggregate import Aggregate
+from smcgen.text.potentials.base import Potential
 from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.steer import steered
 
@@ -41,13 +42,18 @@ class ParticleFilter(Rewarded):
 
     def write(self, job: Job) -> None:
         n = job.budget.texts(job.writing.max_tokens, job.writing.steps)
-        reward = looking_ahead(job, self.lookahead) if self.lookahead else job.reward
-        potential = steered(reward, self.strength, self.twist, self.scale)
-        if self.warmup:
-            if not isinstance(potential, Tilt):
-                raise InvalidArgument("warmup", self.warmup, "0 for a product of potentials")
-            potential = replace(potential, warmup=self.warmup)
+        potential = self.potential(job, self.strength)
         job.write(n, potential, resampling=self.resampling, ess_threshold=self.ess_threshold)
+
+    def potential(self, job: Job, strength: float) -> Potential | None:
+        """The reward as what guides and what is targeted."""
+        reward = looking_ahead(job, self.lookahead) if self.lookahead else job.reward
+        potential = steered(reward, strength, self.twist, self.scale)
+        if not self.warmup:
+            return potential
+        if not isinstance(potential, Tilt):
+            raise InvalidArgument("warmup", self.warmup, "0 for a product of potentials")
+        return replace(potential, warmup=self.warmup)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.job import Job
 from smcgen.scaling.strategies.particle_filter import ParticleFilter
-from smcgen.text.steer import steered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class ParticleGibbs(ParticleFilter):
         whole = job.budget.texts(job.writing.max_tokens, calls)
         sweeps = max(1, min(self.sweeps, whole // 2))
         n = whole // sweeps
-        potential = steered(job.reward, self.strength, self.twist, self.scale)
+        potential = self.potential(job, self.strength)
         options: dict[str, Any] = {
             "resampling": self.resampling,
             "ess_threshold": self.ess_threshold,
