@@ -1,10 +1,12 @@
 """Tiny real models that vLLM can run (its CPU attention wants heads of 32), and engines on them."""
 
 import functools
+import gc
 import importlib.util
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,20 @@ def folder(seed: int = 0) -> Path:
 
 
 @functools.cache
+def light() -> None:
+    """Engines of this process are built and closed without a look through all that torch, JAX and vLLM hold.
+
+    vLLM collects garbage six times for an engine, and each time Python goes through a million objects that stay. Here
+    they are frozen for good, now and when the first engine is there; vLLM would thaw them with every engine that ends.
+    """
+    from vllm.v1.engine import core
+
+    core.freeze_gc_heap = functools.cache(gc.freeze)
+    core.gc = SimpleNamespace(unfreeze=lambda: None)  # type: ignore[assignment]
+    gc.freeze()
+
+
+@functools.cache
 def engine(seed: int = 0) -> Any:
     """A vLLM engine that tests share."""
     return new_engine(seed)
@@ -50,6 +66,7 @@ def new_engine(seed: int = 0, **options: Any) -> Any:
 
     with warnings.catch_warnings():  # importing and building vLLM is full of deprecations
         warnings.simplefilter("ignore")
+        light()
         options = {"kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 128, **options}
         return VLLM(folder(seed), **options)
 

@@ -24,7 +24,7 @@ def in_process() -> Iterator[None]:
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtra("a vLLM engine", "vllm", "vllm")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when vLLM is first imported
-    _tolerate_numba()
+    _quick_kernels()
     before = os.environ.get(_NAME)
     os.environ[_NAME] = "0"
     _read_again()
@@ -47,15 +47,27 @@ def _read_again() -> None:
         envs.enable_envs_cache()
 
 
-def _tolerate_numba() -> None:
-    """vLLM looks through the attributes of every module there is, and trips over one of llvmlite's.
+def _quick_kernels() -> None:
+    """vLLM's look through the attributes of every module there is: once a process, and past llvmlite.
 
-    That object (numba loads it, so ArviZ may) answers `vars` with something that is not a mapping.
+    Every engine on a CPU without Triton has vLLM replace its kernels again, wherever they are held; what is
+    replaced already stays as it is. And one of llvmlite's objects (numba loads it, so ArviZ may) answers `vars`
+    with something that is not a mapping.
     """
     from vllm.triton_utils import dispatcher
 
-    def of(value: Any) -> Mapping[str, Any]:
-        found: Any = vars(value)
-        return found if isinstance(found, Mapping) else {}
+    if hasattr(dispatcher, "smcgen_register"):
+        return
+    register: Any = dispatcher.register_kernels
 
-    dispatcher.vars = of  # pyright: ignore[reportAttributeAccessIssue]
+    def once(overrides: Mapping[str, Any]) -> None:
+        known: Any = dispatcher._registry
+        new = {k: f for k, f in overrides.items() if k not in known or known[k][1] is not f}
+        if new:
+            register(new)
+
+    scanned: Any = dispatcher
+    scanned.smcgen_register = register
+    scanned.register_kernels = once
+    # not a `def`: called for each attribute, hundreds of thousands, and the tests check every call of one
+    scanned.vars = lambda value: found if hasattr(found := vars(value), "get") else {}

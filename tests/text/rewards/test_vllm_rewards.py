@@ -17,6 +17,7 @@ from smcgen.text import TextModel, Transformers
 from smcgen.text.identity import identity
 from smcgen.text.rewards import ClassifierReward, ProcessReward, StepFormat
 from smcgen.text.rewards.vllm import VLLMClassifierReward, VLLMProcessReward
+from tests.text import vllm_tiny
 from tests.text.build import build
 from tests.text.rewards._prms import NAMES, POLICY, byte_level, reference
 from tests.text.rewards._texts import Writer
@@ -89,6 +90,12 @@ def test_the_same_scores_as_by_the_model_card(name, tmp_path):
             writer.take(ancestors)
         cost = meter.read()
         assert 0 < cost.reward_tokens < 0.6 * full
+
+
+@pytest.fixture(autouse=True)
+def light(request):
+    if request.node.get_closest_marker("slow"):
+        vllm_tiny.light()
 
 
 @pytest.fixture(scope="module")
