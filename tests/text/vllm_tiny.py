@@ -3,10 +3,10 @@
 import functools
 import gc
 import importlib.util
+import os
 import tempfile
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,15 @@ def light() -> None:
     vLLM collects garbage six times for an engine, and each time Python goes through a million objects that stay. Here
     they are frozen for good, now and when the first engine is there; vLLM would thaw them with every engine that ends.
     """
+    import torch._dynamo
     from vllm.v1.engine import core
 
+    # Seconds of compiling for a comparison and a sum, here and in servers.
+    torch._dynamo.config.disable = True
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
     core.freeze_gc_heap = functools.cache(gc.freeze)
-    core.gc = SimpleNamespace(unfreeze=lambda: None)  # type: ignore[assignment]
     gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
 
 
 @functools.cache

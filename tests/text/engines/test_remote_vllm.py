@@ -23,7 +23,7 @@ from smcgen.text.steps import Step
 from tests.laws import assert_law
 from tests.text import tiny, vllm_tiny
 from tests.text.toy import EOS
-from tests.text.vllm_server import vllm_server
+from tests.text.vllm_server import processes, vllm_server
 
 pytestmark = [vllm_tiny.needs_vllm, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 PROMPTS = [Prompt((0,), "a"), Prompt((0, 1, 2), "ab.")]
@@ -79,16 +79,17 @@ def cores():
 
 @pytest.fixture(scope="module")
 def llm(cores):
+    from vllm.v1.engine import utils
+
     from smcgen.text.engines._llm import VLLMRequests
 
-    before = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING")
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
-    yield VLLMRequests(cores, tiny.tokenizer())
-    cores.llm.llm_engine.engine_core.shutdown()
-    if before is None:
-        del os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"]
-    else:
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = before
+    vllm_tiny.light()
+    with pytest.MonkeyPatch.context() as patch:
+        # yes; at "1" itself the core on a CPU would have its worker in one process more
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "2")
+        patch.setattr(utils, "get_mp_context", processes)
+        yield VLLMRequests(cores, tiny.tokenizer())
+        cores.llm.llm_engine.engine_core.shutdown()
 
 
 @pytest.fixture(params=["remote", "llm"])
