@@ -15,6 +15,11 @@ from smcgen.core.resampling.multinomial import draw, scaled_weights
 
 def split_keys(key: RandomKey, num: int) -> list[RandomKey]:
     """`num` keys; of a key for each problem, `num` such arrays."""
+    return _split(key, num=num)
+
+
+@partial(jax.jit, static_argnames="num")
+def _split(key: RandomKey, num: int) -> list[RandomKey]:
     if key.ndim == 0:
         return list(jax.random.split(key, num))
     each = jax.vmap(lambda k: jax.random.split(k, num))(key)

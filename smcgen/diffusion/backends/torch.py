@@ -32,7 +32,7 @@ class Torch:
     xp = np
 
     def normal(self, key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
-        return self.tensor(np.array(_normal(key, rows=rows, shape=shape)))
+        return self.tensor(torch.from_numpy(np.array(_normal(key, rows=rows, shape=shape))))
 
     def tensor(self, values: Any) -> Tensor:
         if not isinstance(values, torch.Tensor):

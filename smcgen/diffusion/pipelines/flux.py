@@ -64,10 +64,12 @@ def prepare(
     if transformer.config.guidance_embeds:
         told = torch.full([1], guidance_scale, device=device, dtype=torch.float32)
 
+    dtype = transformer.dtype  # once: it walks over all modules
+
     def network(x: Rows, time: torch.Tensor, conditions: list[torch.Tensor]) -> Rows:
         return transformer(
-            hidden_states=x.to(transformer.dtype),
-            timestep=time.expand(len(x)).to(transformer.dtype) / 1000,
+            hidden_states=x.to(dtype),
+            timestep=time.expand(len(x)).to(dtype) / 1000,
             guidance=None if told is None else told.expand(len(x)),
             pooled_projections=conditions[1],
             encoder_hidden_states=conditions[0],

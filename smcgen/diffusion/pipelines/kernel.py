@@ -13,7 +13,7 @@ from smcgen.diffusion.backends.torch import Torch
 from smcgen.diffusion.kernels.gaussian import Gaussian
 from smcgen.diffusion.pipelines._scheduler import Spacing
 from smcgen.diffusion.pipelines.base import Prepared
-from smcgen.diffusion.rewards.microbatch import in_parts
+from smcgen.diffusion.rewards.microbatch import in_parts, joined
 from smcgen.diffusion.schedules import Schedule
 
 _PREDICTS = {"epsilon": "eps", "v_prediction": "v", "sample": "data", "flow": "velocity"}
@@ -141,7 +141,7 @@ def _denoiser(prepared: Prepared, batch_size: int | None) -> Any:
             own = slice(int(rows[0]), int(rows[-1]) + 1)
             return prepared.network(fed[own], spacing.times[t], index[own]).to(x.dtype)
 
-        out = torch.cat(in_parts(part, len(x), batch_size))
+        out = joined(in_parts(part, len(x), batch_size))
         if spacing.input_scale is not None and spacing.prediction == "v_prediction":
             out = out / float(spacing.input_scale[t])  # v of x as it was fed in
         return out

@@ -47,9 +47,11 @@ def prepare(
         )
     scale = guidance_embedding(pipe, guidance_scale, embeds.dtype)
 
+    dtype = unet.dtype  # once: it walks over all modules
+
     def network(x: Rows, time: torch.Tensor, conditions: list[torch.Tensor]) -> Rows:
         return unet(
-            x.to(unet.dtype),
+            x.to(dtype),
             time,
             encoder_hidden_states=conditions[0],
             timestep_cond=None if scale is None else scale.expand(len(x), -1),

@@ -58,9 +58,11 @@ def prepare(
             **{name: per_prompt(name, value, prompts) for name, value in texts.items()},
         )
 
+    dtype = transformer.dtype  # once: it walks over all modules
+
     def network(x: Rows, time: torch.Tensor, conditions: list[torch.Tensor]) -> Rows:
         return transformer(
-            hidden_states=x.to(transformer.dtype),
+            hidden_states=x.to(dtype),
             timestep=time.expand(len(x)),
             encoder_hidden_states=conditions[0],
             pooled_projections=conditions[1],

@@ -25,8 +25,10 @@ def prepare(
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
 
+    dtype = unet.dtype  # once: it walks over all modules
+
     def network(x: torch.Tensor, time: torch.Tensor, problem: torch.Tensor) -> torch.Tensor:
-        return unet(x.to(unet.dtype), time).sample
+        return unet(x.to(dtype), time).sample
 
     return Prepared(
         shape=(unet.config.in_channels, height, width),
