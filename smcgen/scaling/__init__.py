@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from smcgen.scaling.registry import as_strategy as as_strategy
     from smcgen.scaling.selection import Selection as Selection
     from smcgen.scaling.selection import as_selection as as_selection
+    from smcgen.scaling.strategies.adaptive import AdaptiveAllocation as AdaptiveAllocation
+    from smcgen.scaling.strategies.adaptive import AdaptiveConsistency as AdaptiveConsistency
     from smcgen.scaling.strategies.beam import DVTS as DVTS
     from smcgen.scaling.strategies.beam import BeamSearch as BeamSearch
     from smcgen.scaling.strategies.beam import LookaheadSearch as LookaheadSearch
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from smcgen.scaling.writing import Writing as Writing
 
 _NAMES = {
+    "AdaptiveAllocation": "smcgen.scaling.strategies.adaptive",
+    "AdaptiveConsistency": "smcgen.scaling.strategies.adaptive",
     "ParticleGibbs": "smcgen.scaling.strategies.particle_gibbs",
     "PGAS": "smcgen.scaling.strategies.particle_gibbs",
     "BeamSearch": "smcgen.scaling.strategies.beam",

@@ -44,6 +44,7 @@ class Strategy(ABC):
     needs_reward: ClassVar[bool] = False
     needs_answer: ClassVar[bool] = False
     rule: ClassVar[str] = "best"  # how it chooses if nothing is said
+    pooled: ClassVar[bool] = False  # whether limits are those of all prompts together
     by_evidence: ClassVar[bool] = True  # how several runs are put together, see `candidates`
 
     def run(

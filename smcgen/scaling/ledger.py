@@ -30,6 +30,8 @@ class Ledger:
         problems = len(prompts)
         self._prompts = prompts  # kept, so that no id is used twice
         self._numbers = {id(prompt): b for b, prompt in enumerate(prompts)}
+        limit = lambda most: np.full(problems, _NO_LIMIT if most is None else most, np.int64)
+        self._limits = limit(budget.tokens), limit(budget.reward_calls)
         self.tokens = np.zeros(problems, np.int64)
         self.calls = np.zeros(problems, np.int64)
         self.halted: Bool[np.ndarray, " problems"] = np.zeros(problems, bool)
@@ -48,11 +50,22 @@ class Ledger:
 
     def tokens_left(self) -> Int[np.ndarray, " problems"]:
         """Tokens that each prompt may still draw; none if it is halted."""
-        return np.where(self.halted, 0, _left(self._budget.tokens, self.tokens))
+        return np.where(self.halted, 0, np.maximum(0, self._limits[0] - self.tokens))
 
     def calls_left(self) -> Int[np.ndarray, " problems"]:
         """Texts of each prompt that may still be scored."""
-        return _left(self._budget.reward_calls, self.calls)
+        return np.maximum(0, self._limits[1] - self.calls)
+
+    def pool(self, parts: Int[np.ndarray, " problems"]) -> None:
+        """What is left of all prompts' limits is spread over them in proportion to `parts`: the sum stays the same."""
+        for limits, spent, most in zip(
+            self._limits,
+            (self.tokens, self.calls),
+            (self._budget.tokens, self._budget.reward_calls),
+            strict=True,
+        ):
+            if most is not None and parts.sum() > 0:
+                limits[:] = spent + (limits - spent).sum() * parts // parts.sum()
 
     def exhaust(self, problems: Any) -> None:
         """A limit is hit: these prompts' texts end here, if they had not been ended before."""
@@ -81,10 +94,6 @@ class Ledger:
         for b, cost in zip(problems.tolist(), shares, strict=True):
             self.cost[b] = self.cost[b] + cost
         return shares
-
-
-def _left(limit: int | None, spent: Int[np.ndarray, " p"]) -> Int[np.ndarray, " p"]:
-    return np.maximum(0, (_NO_LIMIT if limit is None else limit) - spent)
 
 
 def _divided(total: int | float, weights: Int[np.ndarray, " p"]) -> list:

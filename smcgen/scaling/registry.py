@@ -2,6 +2,7 @@
 
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.scaling.base import Strategy
+from smcgen.scaling.strategies.adaptive import AdaptiveAllocation, AdaptiveConsistency
 from smcgen.scaling.strategies.beam import DVTS, BeamSearch, LookaheadSearch
 from smcgen.scaling.strategies.best_first import BestFirst
 from smcgen.scaling.strategies.first_finish import FirstFinish
@@ -19,6 +20,7 @@ from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperatur
 _ALL: tuple[type[Strategy], ...] = (
     *(Sample, BestOfN, WeightedBestOfN, Majority),
     *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
+    *(AdaptiveConsistency, AdaptiveAllocation),
     *(BeamSearch, DVTS, LookaheadSearch, BestFirst, MCTS),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
     *(ParticleGibbs, PGAS),

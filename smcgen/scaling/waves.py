@@ -16,22 +16,36 @@ def affordable(job: Job, calls: int) -> Int[np.ndarray, " problems"]:
     return np.minimum(texts, job.ledger.calls_left() // calls) if calls else texts
 
 
-def write_waves(job: Job, potential: Potential | None, calls: int, n: int, **options: Any) -> None:
+def write_sizes(
+    job: Job, potential: Potential | None, sizes: Int[np.ndarray, " problems"], **options: Any
+) -> None:
+    """Write so many texts on each prompt; those that get the same number are written together."""
+    for size in np.unique(sizes[sizes > 0])[::-1].tolist():
+        job.write(size, potential, np.flatnonzero(sizes == size), ess_threshold=0.0, **options)
+
+
+def write_waves(
+    job: Job,
+    potential: Potential | None,
+    calls: int,
+    n: int | Int[np.ndarray, " problems"],
+    **options: Any,
+) -> None:
     """Write n texts on each prompt; then, if the budget says tokens and not rollouts, as many more as they allow.
 
     Texts end before `max_tokens` as a rule, and what they leave is spent on further waves. A wave has a power of two
     texts, at most as many as are safe, so that prompts that have spent different amounts are still written together;
     how many depends on a prompt's own texts alone.
     """
-    job.write(n, potential, ess_threshold=0.0, **options)
-    going = job.everyone if job.budget.rollouts is None and job.budget.tokens else job.everyone[:0]
-    while len(going):
+    sizes = np.broadcast_to(np.asarray(n), len(job.prompts))
+    write_sizes(job, potential, sizes, **options)
+    by_tokens = job.budget.rollouts is None and job.budget.tokens is not None
+    going = np.full(len(sizes), by_tokens)
+    while going.any():
         if job.ledger.late:
-            job.ledger.exhaust(going)
-        left = affordable(job, calls)[going]
-        going, left = going[left > 0], left[left > 0]
-        waves = 2 ** np.floor(np.log2(left)).astype(np.int64)
+            job.ledger.exhaust(np.flatnonzero(going))
+        left = np.where(going, affordable(job, calls), 0)
+        sizes = np.where(left > 0, 2 ** np.floor(np.log2(np.maximum(left, 1))), 0).astype(np.int64)
         before = job.ledger.tokens.copy()
-        for size in np.unique(waves)[::-1].tolist():
-            job.write(size, potential, going[waves == size], ess_threshold=0.0, **options)
-        going = going[job.ledger.tokens[going] > before[going]]
+        write_sizes(job, potential, sizes, **options)
+        going = (sizes > 0) & (job.ledger.tokens > before)

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
+from smcgen.scaling.draws import uniforms
 from smcgen.scaling.job import Job
 from smcgen.scaling.strategies.particle_filter import ParticleFilter
 
@@ -106,10 +107,8 @@ def _path(result: Any, job: Job, before: np.ndarray, going: np.ndarray, sweep: i
 
 def drawn(keys: Any, log_weights: Float64[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
     """A particle of each problem by weight, from the problem's own key; by inversion, with 52 bits."""
-    bits = np.asarray(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys)) >> 6
-    uniforms = (bits[:, 0] * 2.0**26 + bits[:, 1] + 0.5) * 2.0**-52
     upto = np.cumsum(np.exp(log_weights - log_weights.max(1, keepdims=True)), 1)
-    return (upto <= uniforms[:, None] * upto[:, -1:]).sum(1)
+    return (upto <= uniforms(keys)[:, None] * upto[:, -1:]).sum(1)
 
 
 def _joined(records: list[Any]) -> Any:
