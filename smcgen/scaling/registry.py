@@ -15,12 +15,13 @@ from smcgen.scaling.strategies.particle_filter import (
 )
 from smcgen.scaling.strategies.particle_gibbs import PGAS, ParticleGibbs
 from smcgen.scaling.strategies.puri import PuriParticleFilter
+from smcgen.scaling.strategies.redundant import PruneRedundant
 from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperature
 
 _ALL: tuple[type[Strategy], ...] = (
     *(Sample, BestOfN, WeightedBestOfN, Majority),
     *(BestOfMajority, RPC, FirstFinish, MultiTemperature),
-    *(AdaptiveConsistency, AdaptiveAllocation),
+    *(AdaptiveConsistency, AdaptiveAllocation, PruneRedundant),
     *(BeamSearch, DVTS, LookaheadSearch, BestFirst, MCTS),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
     *(ParticleGibbs, PGAS),
