@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from smcgen.scaling.strategies.particle_gibbs import ParticleGibbs as ParticleGibbs
     from smcgen.scaling.strategies.puri import PuriParticleFilter as PuriParticleFilter
     from smcgen.scaling.strategies.redundant import PruneRedundant as PruneRedundant
+    from smcgen.scaling.strategies.tempering import ParallelTempering as ParallelTempering
     from smcgen.scaling.strategies.votes import RPC as RPC
     from smcgen.scaling.strategies.votes import BestOfMajority as BestOfMajority
     from smcgen.scaling.strategies.votes import MultiTemperature as MultiTemperature
@@ -66,6 +67,7 @@ _NAMES = {
     "MultiTemperature": "smcgen.scaling.strategies.votes",
     "Outcome": "smcgen.scaling.outcome",
     "ParticleFilter": "smcgen.scaling.strategies.particle_filter",
+    "ParallelTempering": "smcgen.scaling.strategies.tempering",
     "PruneRedundant": "smcgen.scaling.strategies.redundant",
     "PuriParticleFilter": "smcgen.scaling.strategies.puri",
     "RPC": "smcgen.scaling.strategies.votes",

@@ -16,6 +16,7 @@ from smcgen.scaling.strategies.particle_filter import (
 from smcgen.scaling.strategies.particle_gibbs import PGAS, ParticleGibbs
 from smcgen.scaling.strategies.puri import PuriParticleFilter
 from smcgen.scaling.strategies.redundant import PruneRedundant
+from smcgen.scaling.strategies.tempering import ParallelTempering
 from smcgen.scaling.strategies.votes import RPC, BestOfMajority, MultiTemperature
 
 _ALL: tuple[type[Strategy], ...] = (
@@ -24,7 +25,7 @@ _ALL: tuple[type[Strategy], ...] = (
     *(AdaptiveConsistency, AdaptiveAllocation, PruneRedundant),
     *(BeamSearch, DVTS, LookaheadSearch, BestFirst, MCTS),
     *(ParticleFilter, TemperedParticleFilter, EntropicParticleFilter, PuriParticleFilter),
-    *(ParticleGibbs, PGAS),
+    *(ParticleGibbs, PGAS, ParallelTempering),
 )
 STRATEGIES: dict[str, type[Strategy]] = {strategy.name: strategy for strategy in _ALL}
 

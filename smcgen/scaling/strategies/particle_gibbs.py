@@ -50,8 +50,7 @@ class ParticleGibbs(ParticleFilter):
             raise InvalidArgument("lookahead", self.lookahead, "0 with particle Gibbs")
 
     def write(self, job: Job) -> None:
-        steps = job.writing.steps
-        calls = steps * (1 + steps if self.ancestor_sampling else 1)
+        calls = self.calls_of(job.writing.steps)
         whole = job.budget.texts(job.writing.max_tokens, calls)
         sweeps = max(1, min(self.sweeps, whole // 2))
         n = whole // sweeps
@@ -63,19 +62,28 @@ class ParticleGibbs(ParticleFilter):
         result = job.write(n, potential, **options)
         problems, runs = job.everyone, [result]
         for sweep in range(1, sweeps):
-            left = job.ledger.tokens_left(), job.ledger.calls_left()
-            fine = np.array([runs_of[-1].status is Status.OK for runs_of in job.runs])
-            enough = (left[0] >= n * job.writing.max_tokens) & (left[1] >= n * calls)
-            job.ledger.exhaust(np.flatnonzero(fine & ~enough))
-            if job.ledger.late:
-                job.ledger.exhaust(np.flatnonzero(fine))
-            going = np.flatnonzero(fine & ~job.ledger.halted)
+            going = self.going(job, n, calls)
             if not len(going):
                 return
-            path = _path(runs[-1], job, problems, going, sweep)
+            path = drawn_path(runs[-1], job, problems, going, sweep)
             options["ancestor_sampling"] = self.ancestor_sampling
             runs.append(job.write(n, potential, going, path=path, **options))
             problems = going
+
+    def calls_of(self, steps: int) -> int:
+        """Calls of the reward for a text of so many steps, at most."""
+        return steps * (1 + steps if self.ancestor_sampling else 1)
+
+    def going(self, job: Job, texts: int, calls: int, runs: int = 1) -> Int[np.ndarray, " p"]:
+        """Prompts whose last runs were fine, and which can afford a sweep of so many texts."""
+        left = job.ledger.tokens_left(), job.ledger.calls_left()
+        ok = lambda b: all(run.status is Status.OK for run in job.runs[b][-runs:])
+        fine = np.array([ok(b) for b in job.everyone.tolist()])
+        enough = (left[0] >= texts * job.writing.max_tokens) & (left[1] >= texts * calls)
+        job.ledger.exhaust(np.flatnonzero(fine & ~enough))
+        if job.ledger.late:
+            job.ledger.exhaust(np.flatnonzero(fine))
+        return np.flatnonzero(fine & ~job.ledger.halted)
 
     def counted(self, runs: list[Any]) -> list[Any]:
         return runs[self.discard :] or runs[-1:]
@@ -90,7 +98,9 @@ class PGAS(ParticleGibbs):
     name: ClassVar[str] = "pgas"
 
 
-def _path(result: Any, job: Job, before: np.ndarray, going: np.ndarray, sweep: int) -> list[Any]:
+def drawn_path(
+    result: Any, job: Job, before: np.ndarray, going: np.ndarray, sweep: int
+) -> list[Any]:
     """A path of each prompt that goes on, drawn by weight with the prompt's own key; one record a step."""
     keys, places = job.keys_of(going, sweep), np.searchsorted(before, going)
     if isinstance(result, SMCResult):
