@@ -18,6 +18,7 @@ from flax import linen
 from jaxtyping import Array, Float
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import keys_of
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.learn.training import Fit, Step, train
@@ -97,7 +98,7 @@ def fit_twist(
     centre, scale = jnp.mean(x, axis=0), jnp.std(x, axis=0) + 1e-6
     z = (x - centre) / scale
     target = jnp.exp(r - level) if loss == "poisson" else r - level
-    begin, *_ = jax.random.split(jax.random.key(0) if isinstance(key, int) else key)
+    begin, key = jax.random.split(keys_of(key, None))
     params = module.init(begin, z[:2])
     check_output(module, params, z[:2])
 

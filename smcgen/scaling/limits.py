@@ -24,7 +24,7 @@ from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.rewards.base import Reward, RewardSession
-from smcgen.text.rewards.wrapped import WrappedSession
+from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import Step
 from smcgen.text.stops import Until
@@ -114,16 +114,11 @@ class _LimitedSession:
 
 
 @dataclass(frozen=True, eq=False)
-class LimitedReward(Reward):
+class LimitedReward(WrappedReward):
     """A reward that is asked no more often than the ledger allows; then the last score of a text stands."""
 
     reward: Reward
     ledger: Ledger
-
-    @property
-    def probability(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As of the reward."""
-        return self.reward.probability
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

@@ -17,14 +17,14 @@ from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.rewards.base import Reward, RewardSession
-from smcgen.text.rewards.wrapped import WrappedSession
+from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.sampling import Sampling
 from smcgen.text.steps import as_step
 from smcgen.text.texts import Texts
 
 
 @dataclass(frozen=True, eq=False)
-class Lookahead(Reward):
+class Lookahead(WrappedReward):
     """`r(x) = reward(x continued greedily by `steps` steps)`; a finished text is scored as it is.
 
     As a twist it changes what guides, not the target. Each call writes the continuations in a session of its own, which
@@ -37,11 +37,6 @@ class Lookahead(Reward):
     steps: int
     step_rule: Any
     max_tokens: int
-
-    @property
-    def probability(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As of the reward."""
-        return self.reward.probability
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

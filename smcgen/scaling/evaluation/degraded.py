@@ -14,14 +14,14 @@ from smcgen.errors import InvalidArgument
 from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards.base import Reward
-from smcgen.text.rewards.wrapped import WrappedSession
+from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.texts import Texts
 
 _EDGE = 1e-9  # a logit has no value at 0 and 1
 
 
 @dataclass(frozen=True)
-class Degraded(Reward):
+class Degraded(WrappedReward):
     """A reward with errors that belong to the content: the same prefix has the same error wherever it turns up.
 
         s' = sigmoid(logit s + bias + noise * z)    z ~ N(0, 1), for a reward that is a probability
@@ -52,14 +52,12 @@ class Degraded(Reward):
     false_positives: float = field(default=0.0, kw_only=True)
     high: float | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
-    probability: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         reward = as_potential(self.reward)
         if not isinstance(reward, Reward):
             raise InvalidArgument("reward", self.reward, "a single reward, not a product or a tilt")
         object.__setattr__(self, "reward", reward)
-        object.__setattr__(self, "probability", reward.probability)
         if not (np.isfinite(self.noise) and self.noise >= 0):
             raise InvalidArgument("noise", self.noise, "a number >= 0")
         if not np.isfinite(self.bias):

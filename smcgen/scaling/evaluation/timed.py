@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from smcgen.errors import InvalidArgument, RewardError
 from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
 from smcgen.text.rewards.base import Reward
-from smcgen.text.rewards.wrapped import WrappedSession
+from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.texts import Texts
 
 
 @dataclass(frozen=True)
-class Timed(Reward):
+class Timed(WrappedReward):
     """A reward of which every call must end within `seconds`.
 
     The call is made in a thread. One that does not return cannot be stopped: it is left behind, with its session.
@@ -30,7 +30,6 @@ class Timed(Reward):
 
     reward: Any
     seconds: float
-    probability: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         reward = as_potential(self.reward)
@@ -39,7 +38,6 @@ class Timed(Reward):
         if not self.seconds > 0:
             raise InvalidArgument("reward_timeout", self.seconds, "a number of seconds > 0")
         object.__setattr__(self, "reward", reward)
-        object.__setattr__(self, "probability", reward.probability)
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

@@ -1,4 +1,4 @@
-"""What rewards that wrap another one share: the inner one's session, moved as it is."""
+"""What rewards that wrap another one share: its scale and name, and its session, moved as it is."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from smcgen.text.rewards.base import RewardSession
+from smcgen.text.rewards.base import Reward, RewardSession
+
+
+class WrappedReward(Reward):
+    """A reward around another: its scores have the inner one's scale, and messages name the inner one."""
+
+    reward: Reward
+
+    @property
+    def probability(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As of the reward."""
+        return self.reward.probability
+
+    @property
+    def display_name(self) -> str:
+        """As of the reward."""
+        return self.reward.display_name
 
 
 @dataclass
