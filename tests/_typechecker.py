@@ -5,19 +5,23 @@ contract for people and type checkers; in tests it is checked too, so it is made
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from types import CodeType
-from typing import Any, get_args, runtime_checkable
+from typing import Any, ForwardRef, get_args, runtime_checkable
 from unittest.mock import patch
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
-from jaxtyping import _import_hook
+from jaxtyping import _decorator, _import_hook
 
 # Entry points that check their own arguments, and take any object with the methods of a model.
 _CHECK_THEMSELVES = {"smcgen.core.smc.smc", "smcgen.core.smc._settings", "smcgen.text.steer.steer"}
-_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
+_beartype = beartype(
+    conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError)
+)
+_jaxtyped = jaxtyping.jaxtyped
 
 
 def install() -> None:
@@ -27,7 +31,7 @@ def install() -> None:
     # beneath it (torch, scipy, ...), which is then compiled from source. Here only while it reads its own module.
     loader: Any = _import_hook._JaxtypingLoader
 
-    def get_code(self: Any, name: str) -> CodeType:
+    def get_code(self: Any, name: str) -> CodeType | None:
         own = functools.partial(
             _import_hook._optimized_cache_from_source, self._typechecker.get_hash()
         )
@@ -35,6 +39,39 @@ def install() -> None:
             return SourceFileLoader.get_code(self, name)
 
     loader.get_code, loader.exec_module = get_code, SourceFileLoader.exec_module
+    jaxtyping.jaxtyped = _decorator.jaxtyped = jaxtyped
+
+
+def jaxtyped(function: Any = None, *, typechecker: Any) -> Any:
+    """`jaxtyping.jaxtyped`, which is beartype alone for a signature without shapes.
+
+    jaxtyping binds the arguments of each call to their names: to a short function, that is many times its own work.
+    """
+    if function is None:
+        return functools.partial(jaxtyped, typechecker=typechecker)
+    if not inspect.isfunction(function) or _has_shapes(function):
+        return _jaxtyped(function, typechecker=typechecker)
+    checked = check(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        off = jaxtyping.config.jaxtyping_disable
+        return (function if off else checked)(*args, **kwargs)
+
+    return call
+
+
+def _has_shapes(function: Callable) -> bool:
+    """Whether its hints say shapes, or may (text is not read), or are of what it yields or awaits."""
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        return True
+    if inspect.isasyncgenfunction(function):
+        return True
+    hints = [p for hint in function.__annotations__.values() for p in parts(hint)]
+    return any(
+        isinstance(part, str | ForwardRef) or type(part).__module__.startswith("jaxtyping")
+        for part in hints
+    )
 
 
 def check(function: Callable) -> Callable:

@@ -4,6 +4,7 @@ import os
 import signal
 import warnings
 from collections import Counter
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,7 +53,7 @@ class Cores:
         self.made += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.llm = LLM(
+            self.llm: Any = LLM(
                 str(vllm_tiny.folder()),
                 dtype="float32",
                 max_model_len=128,
