@@ -14,6 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Float64
 
+from smcgen.core.memory import PeakMemory
+
+PEAKS = ("peak_memory", "peak_gpu_memory")
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -27,6 +31,8 @@ class Cost:
         nfe: calls of a model's `step`, times particles.
         seconds: wall time of the run.
         reward_seconds: the part of `seconds` spent in rewards.
+        peak_memory, peak_gpu_memory: the most bytes that the process held while texts were written, resident and
+            allocated by torch on GPUs; sums of costs have the largest. 0: not measured.
     """
 
     tokens_generated: int = 0
@@ -36,11 +42,13 @@ class Cost:
     nfe: int = 0
     seconds: float = 0.0
     reward_seconds: float = 0.0
+    peak_memory: int = 0
+    peak_gpu_memory: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        )
+        joined = lambda name: max if name in PEAKS else sum
+        both = lambda name: (getattr(self, name), getattr(other, name))
+        return Cost(**{f.name: joined(f.name)(both(f.name)) for f in fields(self)})
 
     def as_array(self) -> Float64[np.ndarray, " counters"]:
         """The counters in the order of the fields, for a checkpoint."""
@@ -53,12 +61,14 @@ class Cost:
         return cls(*(kind(count) for kind, count in zip(kinds, counts, strict=True)))
 
     def __str__(self) -> str:
-        shown = (
-            f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in asdict(self).items()
-            if v
-        )
+        shown = (f"{k}={_shown(k, v)}" for k, v in asdict(self).items() if v)
         return "Cost(" + ", ".join(shown) + ")"
+
+
+def _shown(name: str, value: float) -> str:
+    if name in PEAKS:
+        return f"{value / 2**20:.0f}MiB"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _flatten(cost: Cost) -> tuple[tuple[Any, ...], None]:
@@ -77,9 +87,15 @@ jax.tree_util.register_pytree_node(Cost, _flatten, _unflatten)
 
 
 class Meter:
-    """Counters of one run; the only mutable part of its accounting."""
+    """Counters of one run; the only mutable part of its accounting.
 
-    def __init__(self, start: Cost = Cost()):
+    Args:
+        start: what was counted before.
+        memory: whether the peak memory is measured, which sets the process's own counters of it back.
+    """
+
+    def __init__(self, start: Cost = Cost(), memory: bool = False):
+        self._memory = PeakMemory() if memory else None
         self._counts = asdict(start)
         self._began = time.perf_counter() - start.seconds
 
@@ -99,4 +115,7 @@ class Meter:
 
     def read(self) -> Cost:
         """The cost so far."""
-        return Cost(**{**self._counts, "seconds": time.perf_counter() - self._began})
+        so_far = Cost(**{**self._counts, "seconds": time.perf_counter() - self._began})
+        if self._memory is None:
+            return so_far
+        return so_far + Cost(**dict(zip(PEAKS, self._memory.read(), strict=True)))

@@ -177,7 +177,7 @@ class DiffusionModel(Pinnable):
         """The population of time 0 with these latents, a row each."""
         xp, rows = self.kernel.backend.xp, len(x)
         start = self.twist.start(rows, xp) if self.twist else ()
-        meter = None if self.traceable else meter or Meter()
+        meter = None if self.traceable else meter or Meter(memory=True)
         with self.kernel.backend.inference():
             gradient = x * 0 if self.proposal.guided else None
             unseen = xp.full(rows, xp.nan)

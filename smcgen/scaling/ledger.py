@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from smcgen.core.cost import Cost
+from smcgen.core.cost import PEAKS, Cost
 from smcgen.scaling.budget import Budget
 from smcgen.text.prompts import Prompt
 
@@ -82,12 +82,14 @@ class Ledger:
         """The cost of a run, divided among its prompts, and added to what they have spent.
 
         Tokens drawn are each prompt's own. Reward work and its time are divided by the texts that were asked about, and
-        the rest by the tokens drawn: shares add up to the whole.
+        the rest by the tokens drawn: shares add up to the whole. Peak memory is that of all.
         """
         own = {"tokens_generated": tokens.tolist()}
         by_calls = ("reward_calls", "reward_tokens", "reward_seconds")
         for field in fields(Cost):
-            if field.name not in own:
+            if field.name in PEAKS:
+                own[field.name] = [getattr(total, field.name)] * len(problems)
+            elif field.name not in own:
                 weights = calls if field.name in by_calls else tokens
                 own[field.name] = _divided(getattr(total, field.name), weights)
         shares = [Cost(**{k: v[i] for k, v in own.items()}) for i in range(len(problems))]

@@ -136,7 +136,7 @@ class TextModel(FeynmanKac[TextState]):
             finish=np.zeros(rows, np.int8),
             tokenizer=self.engine.tokenizer,
         )
-        state = self._opened(texts, np.zeros(rows), np.zeros(rows), Meter())
+        state = self._opened(texts, np.zeros(rows), np.zeros(rows), Meter(memory=True))
         return state, self._per_problem(np.zeros(rows))
 
     def _opened(
@@ -285,7 +285,7 @@ class TextModel(FeynmanKac[TextState]):
         """The state again: one prefill of the texts, no generation."""
         part = {k: arrays[k] for k in TEXT_ARRAYS}
         texts = Texts(self.prompts, n, **part, tokenizer=self.engine.tokenizer)
-        meter = Meter(Cost.from_array(arrays["cost"]))
+        meter = Meter(Cost.from_array(arrays["cost"]), memory=True)
         state = self._opened(texts, arrays["log_base"], arrays["log_psi"], meter, resume=True)
         return state.resumed(arrays)
 

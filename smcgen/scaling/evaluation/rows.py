@@ -30,6 +30,7 @@ class Row:
         coverage: share of runs with a right text among all of theirs.
         tokens: drawn from the model; prefilled: read by it; scored: read by rewards; calls: of rewards; seconds:
             all per problem.
+        memory: the most bytes that the process held in any run, GPUs included; 0: not measured.
         ece: expected calibration error of the chosen answer's probability.
         failed: problems that were given up.
     """
@@ -51,6 +52,7 @@ class Row:
     scored: float
     calls: float
     seconds: float
+    memory: int
     ece: float
     failed: int
 
@@ -95,6 +97,7 @@ def _row(results: Results, cell: Cell, once: np.ndarray | None) -> Row:
         scored=mean(lambda r: r.counted.reward_tokens),
         calls=mean(lambda r: r.counted.reward_calls),
         seconds=mean(lambda r: r.counted.seconds),
+        memory=max((r.counted.peak_memory + r.counted.peak_gpu_memory for r in records), default=0),
         ece=expected_calibration_error(_confidences(sure), np.array([r.right for r in sure])),
         failed=sum(r.error is not None for r in records),
     )

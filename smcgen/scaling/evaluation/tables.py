@@ -17,7 +17,7 @@ from smcgen.scaling.evaluation.rows import INDEPENDENT, Row, summary
 from smcgen.scaling.evaluation.statistics import PowerLaw, Ratio
 
 _HEADS = ("strategy", "budget", "accuracy", "95 %", "gain", "coverage", "ECE")
-_COSTS = ("tokens", "scored", "calls", "seconds")
+_COSTS = ("tokens", "scored", "calls", "seconds", "MiB")
 
 
 def table(results: Results, rows: Sequence[Row] | None = None) -> Table:
@@ -57,6 +57,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.scored:.0f}",
         f"{row.calls:.0f}",
         f"{row.seconds:.2f}",
+        f"{row.memory / 2**20:.0f}" if row.memory else "-",
     ]
 
 
