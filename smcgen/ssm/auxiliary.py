@@ -1,12 +1,14 @@
 """Auxiliary particle filters: particles are resampled for the observation to come."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from smcgen.core._types import LogG, PyTree, RandomKey
+from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument, ModelError
 from smcgen.ssm.filter import Filter, Observed, at
@@ -97,8 +99,8 @@ class Auxiliary(Filter):
 
     def _untwisted(self, result: SMCResult) -> Any:
         log_weights = super().filtered_log_weights(result)
-        times = jnp.arange(self.num_steps + 1, dtype=jnp.int32)
-        return log_weights - jax.vmap(self._log_eta)(times, result.history)
+        etas = partial(_log_etas, self) if inside_trace() else jitted(_log_etas, self)
+        return log_weights - etas(result.history)
 
     def _gain(self, t: Any, x_prev: PyTree | None, x: PyTree) -> LogG:
         gain = self._log_eta(t, x)
@@ -131,3 +133,9 @@ def fully_adapted(model: StateSpaceModel, y: Any, newton_steps: int = 1) -> Auxi
     """
     optimal = LocallyOptimal(newton_steps)
     return Auxiliary(Guided(model, y, optimal), optimal)
+
+
+def _log_etas(filter: Auxiliary, history: PyTree) -> Any:
+    """`log eta_t` of the particles of every time, in one program."""
+    times = jnp.arange(filter.num_steps + 1, dtype=jnp.int32)
+    return jax.vmap(filter._log_eta)(times, history)

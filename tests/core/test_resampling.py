@@ -45,12 +45,27 @@ def weights(log_weights):
     return lw.shape[-1] * w / w.sum(-1, keepdims=True)
 
 
+def every_scheme(key, log_weights):
+    """Ancestors by every scheme, in one program."""
+    return {name: scheme(key, log_weights) for name, scheme in SCHEMES.items()}
+
+
+alone = jax.jit(every_scheme)
+many = jax.jit(jax.vmap(jax.vmap(every_scheme)))
+
+
+def repeated(log_weights, n, seed):
+    """Keys and weights of `RUNS` resamplings of each of five cases."""
+    shape = (len(CASES[n]), RUNS)
+    rows = jnp.broadcast_to(jnp.asarray(log_weights, jnp.float32), (*shape, n))
+    return jax.random.split(jax.random.key(seed), shape), rows
+
+
 @cache
-def compiled(name, axes=0):
-    scheme = SCHEMES[name]
-    for _ in range(axes):
-        scheme = jax.vmap(scheme)
-    return jax.jit(scheme)
+def drawn(n):
+    """Resamplings of the cases by every scheme, shape (cases, runs, n) each, and their keys."""
+    keys, rows = repeated(jnp.asarray(CASES[n], jnp.float32)[:, None], n, n)
+    return keys, {name: np.asarray(a) for name, a in many(keys, rows).items()}
 
 
 def counts(ancestors, n):
@@ -74,17 +89,16 @@ def bounds(name, nw):
 @pytest.mark.parametrize("name", NAMES)
 def test_expected_offspring_and_bounds(name, n):
     cases = jnp.asarray(CASES[n], jnp.float32)
-    keys = jax.random.split(jax.random.key(n), (len(cases), RUNS))
-    repeated = jnp.broadcast_to(cases[:, None], (len(cases), RUNS, n))
-    ancestors = np.asarray(compiled(name, 2)(keys, repeated))
+    keys, by_name = drawn(n)
+    ancestors = by_name[name]
     assert ancestors.shape == (len(cases), RUNS, n)
     assert ancestors.dtype == np.int32
     assert ancestors.min() >= 0
     if n == 7:  # alone, jitted and mapped twice are one scheme
         for c in range(len(cases)):
-            np.testing.assert_array_equal(compiled(name)(keys[c, 0], cases[c]), ancestors[c, 0])
-    for case, drawn in zip(cases, ancestors, strict=True):
-        offspring, nw = counts(drawn, n), weights(case)
+            np.testing.assert_array_equal(alone(keys[c, 0], cases[c])[name], ancestors[c, 0])
+    for case, rows in zip(cases, ancestors, strict=True):
+        offspring, nw = counts(rows, n), weights(case)
         low, high = bounds(name, nw)
         assert (offspring >= low).all()
         assert (offspring <= high).all()
@@ -101,14 +115,14 @@ def test_expected_offspring_and_bounds(name, n):
 def test_equal_weights_keep_every_particle(name):
     """Only multinomial resampling loses particles of equal weight."""
     for value in (0.0, -3.7, 88.0, -1e4):
-        ancestors = compiled(name)(jax.random.key(1), jnp.full(7, value))
+        ancestors = alone(jax.random.key(1), jnp.full(7, value))[name]
         np.testing.assert_array_equal(np.sort(ancestors), np.arange(7))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_weight_at_all_gives_minus_one(name):
     """Never silently ancestor 0."""
-    ancestors = compiled(name)(jax.random.key(0), jnp.full(7, -jnp.inf))
+    ancestors = alone(jax.random.key(0), jnp.full(7, -jnp.inf))[name]
     np.testing.assert_array_equal(ancestors, -1)
 
 
@@ -116,15 +130,12 @@ def test_no_weight_at_all_gives_minus_one(name):
 @pytest.mark.parametrize("survivor", [0, 3, 6])
 def test_one_survivor(name, survivor):
     log_weights = jnp.full(7, -jnp.inf).at[survivor].set(-300.0)
-    np.testing.assert_array_equal(compiled(name)(jax.random.key(0), log_weights), survivor)
+    np.testing.assert_array_equal(alone(jax.random.key(0), log_weights)[name], survivor)
 
 
 def draw_seven(name, log_weights, seed):
     """Many independent resamplings of seven particles, shape (runs, 7)."""
-    shape = (len(CASES[7]), RUNS)
-    keys = jax.random.split(jax.random.key(seed), shape)
-    repeated = jnp.broadcast_to(jnp.asarray(log_weights, jnp.float32), (*shape, 7))
-    return np.asarray(compiled(name, 2)(keys, repeated)).reshape(-1, 7)
+    return np.asarray(many(*repeated(log_weights, 7, seed))[name]).reshape(-1, 7)
 
 
 MIXED = [0.3, -0.4, 1.2, -0.7, 0.4, -1.5, 0.2]
@@ -134,12 +145,16 @@ MIXED = [0.3, -0.4, 1.2, -0.7, 0.4, -1.5, 0.2]
 FOUR = [[1.5, 0.75, 0.75, 1.0], [0.2, 2.6, 0.0, 1.2], [1.1, 0.6, 1.7, 0.6], [1.0] * 4]
 
 
+@cache
+def drawn_four():
+    keys = jax.random.split(jax.random.key(4), (len(FOUR), RUNS))
+    return jax.jit(jax.vmap(jax.vmap(every_scheme, (0, None))))(keys, jnp.log(jnp.array(FOUR)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_law_of_the_offspring(name):
     """The joint law of all counts, by enumeration."""
-    keys = jax.random.split(jax.random.key(4), (len(FOUR), RUNS))
-    log_weights = jnp.log(jnp.asarray(FOUR, jnp.float32))
-    drawn = jax.jit(jax.vmap(jax.vmap(SCHEMES[name], (0, None))))(keys, log_weights)
+    drawn = drawn_four()[name]
     place = lambda counts: np.ravel_multi_index(tuple(np.moveaxis(counts, -1, 0)), (5,) * 4)
     for nw, ancestors in zip(FOUR, np.asarray(drawn), strict=True):
         probabilities = np.zeros(5**4)
@@ -182,19 +197,32 @@ def test_systematic_is_not_negatively_associated():
     assert np.mean(offspring[:, 0] * offspring[:, 2]) < 0.01
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n", [100_000, pytest.param(10**7, id="10^7")])
-def test_bounds_at_large_n(name, n):
+def test_ten_million(name):
+    """Bounds and blocks; equal weights keep every particle, or the share that independent draws keep.
+
+    In float32 `k + u` loses u above 2^23, and with it nine hundred thousand particles; `-log(u)` with u = 0 is infinite
+    about once in ten million draws, and then two ancestors are left.
+    """
+    n = 10**7
+    scheme = jax.jit(SCHEMES[name])
     log_weights = np.random.default_rng(n).normal(0, 2, n).astype(np.float32)
     log_weights[[0, n // 2, n - 1]] = -np.inf
-    check_large(name, log_weights, jax.random.key(n))
+    check_large(name, log_weights, scheme(jax.random.key(n), jnp.asarray(log_weights)))
+    equal = jnp.full(n, -jnp.log(n))
+    for seed in range(2 if name == "multinomial" else 1):
+        ancestors = np.asarray(scheme(jax.random.key(seed), equal))
+        if name == "multinomial":
+            unique = np.count_nonzero(np.bincount(ancestors, minlength=n))
+            assert abs(unique - n * (1 - np.exp(-1))) < 5 * np.sqrt(n)
+        else:
+            np.testing.assert_array_equal(ancestors, np.arange(n))
 
 
-def check_large(name, log_weights, key):
+def check_large(name, log_weights, ancestors):
     n, nw = len(log_weights), weights(log_weights)
-    ancestors = np.asarray(compiled(name)(key, jnp.asarray(log_weights)))
+    ancestors = np.asarray(ancestors)
     assert ancestors.shape == (n,)
     offspring = np.bincount(ancestors, minlength=n)  # raises for -1
     assert len(offspring) == n
@@ -210,43 +238,27 @@ def check_large(name, log_weights, key):
     assert np.abs(block).max() < (np.sqrt(n) * 1.5 if not exact else 3 + 0.4 * np.sqrt(n))
 
 
-@pytest.mark.optimised
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["systematic", "stratified", "residual", "ssp"])
-def test_ten_million_equal_weights_keep_every_particle(name):
-    """`k + u` in float32 loses u above 2^23, and with it nine hundred thousand particles."""
-    n = 10**7
-    ancestors = compiled(name)(jax.random.key(0), jnp.full(n, -jnp.log(n)))
-    np.testing.assert_array_equal(np.asarray(ancestors), np.arange(n))
-
-
-@pytest.mark.optimised
-@pytest.mark.slow
-def test_multinomial_does_not_collapse_at_a_million():
-    """-log(u) with u = 0 in float32 is infinite about once in ten such runs: two ancestors are left."""
-    n, log_weights = 10**6, jnp.zeros(10**6)
-    for seed in range(40):
-        ancestors = np.asarray(compiled("multinomial")(jax.random.key(seed), log_weights))
-        unique = np.count_nonzero(np.bincount(ancestors, minlength=n))
-        assert abs(unique - n * (1 - np.exp(-1))) < 5 * np.sqrt(n)
-
-
-@pytest.mark.parametrize("bits", [0, 2**32 - 1])
-def test_extreme_random_bits(bits, monkeypatch):
+def test_extreme_random_bits(monkeypatch):
     """u = 0 would choose a first particle of weight zero, u = 1 none."""
-    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.full(shape, bits, dtype))
-    words = lambda key, shape: jnp.full((*shape, 2), bits, jnp.uint32)
-    for module in (fixed, systematic, stratified, killing):  # `random_bits` asks `random_words`
-        monkeypatch.setattr(module, "random_words", words)
-    u = np.asarray(fixed.double_uniforms(jax.random.key(0), (3,)))
-    assert u.dtype == np.float64
-    assert (u > 0).all()
-    assert (u < 1).all()
     cases = jnp.asarray(CASES[7])
-    each = lambda: [jax.vmap(s, (None, 0))(jax.random.key(0), cases) for s in SCHEMES.values()]
-    for ancestors in jax.jit(each)():
-        assert (np.asarray(ancestors) >= 0).all()
-        assert np.isfinite(np.take_along_axis(np.asarray(cases), np.asarray(ancestors), 1)).all()
+
+    def drawn(bits):
+        full = lambda key, shape, dtype: jnp.full(shape, bits, dtype)
+        words = lambda key, shape: jnp.full((*shape, 2), bits, jnp.uint32)
+        monkeypatch.setattr(jax.random, "bits", full)
+        for module in (fixed, systematic, stratified, killing):  # `random_bits` asks `random_words`
+            monkeypatch.setattr(module, "random_words", words)
+        u = fixed.double_uniforms(jax.random.key(0), (3,))
+        return u, jax.vmap(every_scheme, (None, 0))(jax.random.key(0), cases)
+
+    u, found = jax.jit(jax.vmap(drawn))(jnp.array([0, 2**32 - 1], jnp.uint32))
+    assert u.dtype == np.float64
+    assert (np.asarray(u) > 0).all()
+    assert (np.asarray(u) < 1).all()
+    for ancestors in found.values():
+        for a in np.asarray(ancestors):
+            assert (a >= 0).all()
+            assert np.isfinite(np.take_along_axis(np.asarray(cases), a, 1)).all()
 
 
 @pytest.mark.parametrize("n", [1, 128, 129, 1000, 70_001])

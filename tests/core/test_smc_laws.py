@@ -64,17 +64,15 @@ def test_unbiased_on_enumerated_chains(scheme):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", NAMES)
-@pytest.mark.parametrize(
-    ("n", "threshold"), [(2, 0.5), (2, 0.8), (2, 1.0), (3, 0.5), (10, 0.5), (10, 1.0)]
-)
-def test_unbiased_on_the_whole_grid(n, scheme, threshold):
+@pytest.mark.parametrize(("n", "threshold"), [(2, 0.8), (2, 1.0), (10, 0.5)])
+def test_unbiased_at_any_number_and_threshold(n, scheme, threshold):
     check_chains(n, scheme, threshold)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 3, 10])
-def test_unbiased_without_resampling(n):
-    check_chains(n, "systematic", 0.0)
+@pytest.mark.parametrize(("n", "threshold"), [(3, 0.0), (2, 0.5)])  # the ESS is never below 1
+def test_unbiased_without_resampling(n, threshold):
+    check_chains(n, "systematic", threshold)
 
 
 @pytest.mark.parametrize(

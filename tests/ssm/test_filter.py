@@ -10,7 +10,7 @@ import smcgen
 from smcgen.ssm import Auxiliary, Bootstrap, Guided, LocallyOptimal, fully_adapted
 from tests.ssm import exact
 from tests.ssm.models import Hidden, Switching, Volatility
-from tests.ssm.test_laws import GAPS, SCALAR, SEEN, at_mean, five, wide
+from tests.ssm.test_laws import GAPS, SCALAR, SEEN, at_mean, three, wide
 
 
 def parts(filter, x_prev, x):
@@ -61,8 +61,8 @@ def gaussian_posterior(model, x_prev, y):
 def test_the_locally_optimal_proposal_is_exact_for_linear_observations(kind):
     from tests.ssm.models import Independent, Linear
 
-    model = five(Linear if kind == "full" else Independent)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+    model = three(Linear if kind == "full" else Independent)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
     optimal = LocallyOptimal()
 
     def solved(model, x, y):
@@ -102,12 +102,16 @@ def test_a_mode_that_one_newton_step_overshoots():
 
 
 @pytest.mark.slow
-def test_several_series_are_several_runs():
+@pytest.mark.parametrize("form", [Bootstrap, fully_adapted])
+def test_several_series_are_several_runs(form):
+    """Of two series one has a gap; with `fully_adapted` both, so that they are one program."""
     y = np.stack([SEEN, np.where(SEEN > 1, np.nan, SEEN)])
+    if form is fully_adapted:
+        y[0, 2] = np.nan
     keys = jax.random.split(jax.random.key(1), 2)
-    both = smcgen.smc(fully_adapted(SCALAR, y), keys, 50, keep="particles")
+    both = smcgen.smc(form(SCALAR, y), keys, 50, keep="particles")
     for b in range(2):
-        one = smcgen.smc(fully_adapted(SCALAR, np.where(np.isnan(y), np.nan, y)[b]), keys[b], 50)
+        one = smcgen.smc(form(SCALAR, y[b]), keys[b], 50)
         np.testing.assert_allclose(both.log_evidence[b], one.log_evidence, rtol=2e-4)
         np.testing.assert_allclose(both.particles[b], one.particles, rtol=1e-3, atol=1e-3)
 
