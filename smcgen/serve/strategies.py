@@ -65,13 +65,13 @@ class Strategy:
 
 
 def _served(strategy: type[scaling.Strategy]) -> Strategy:
-    own = {field.name for field in fields(strategy)}
+    own, made = {field.name for field in fields(strategy)}, strategy()
     uses = {"ess_threshold"} & own
-    if strategy.needs_reward:
+    if made.needs_reward:
         uses |= {"strength", "step"} & (own | {"step"})
     if strategy is not scaling.Sample:  # of which there are as many texts as are asked for
         uses |= {"n_particles", "budget"}
-    return Strategy(strategy(), frozenset(uses))
+    return Strategy(made, frozenset(uses))
 
 
 STRATEGIES: dict[str, Strategy] = {
