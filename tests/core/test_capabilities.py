@@ -69,6 +69,7 @@ class Declared(smcgen.FeynmanKac):
         self.closed.append(len(state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traceable", [True, False])
 def test_a_duck_typed_model_is_asked_for_the_required_methods_only(traceable, tmp_path):
     model = Duck(traceable)

@@ -30,6 +30,7 @@ class Fresh(smcgen.FeynmanKac):
         return x, self.function(x) * self.numpy[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"callback": lambda p: None}], ids=["traced", "host"])
 def test_a_dropped_model_is_freed(options):
     model = Fresh()
@@ -40,6 +41,7 @@ def test_a_dropped_model_is_freed(options):
     assert freed() is None
 
 
+@pytest.mark.slow
 def test_the_constants_of_a_dropped_model_are_freed_at_the_next_run():
     model, other = Fresh(), Fresh()
     smcgen.smc(model, 0, 4)
@@ -51,6 +53,7 @@ def test_the_constants_of_a_dropped_model_are_freed_at_the_next_run():
     assert table() is None
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(compiling, "_KEPT", 3)
     models = [Fresh(float(i)) for i in range(6)]
@@ -67,6 +70,7 @@ def _level(model, x):
     return model.table[0] + x
 
 
+@pytest.mark.slow
 def test_a_new_object_at_an_old_address_is_another_program():
     """The id of a dropped model is used again; what was compiled for it must not be."""
     old, new = Fresh(), Fresh()
@@ -97,6 +101,7 @@ def test_objects_without_weak_references_work():
         np.testing.assert_allclose(smcgen.smc(Slots(level), 0, 4).log_evidence, level, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_none_is_not_an_attribute_that_is_gone():
     """A weak reference to what is gone says None, which is also a value."""
 

@@ -45,9 +45,8 @@ def drawn(n):
     return {name: np.asarray(a) for name, a in drawn.items()}
 
 
-@pytest.mark.parametrize(
-    "n", [pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_law_given_the_first_ancestor(name, n):
     place = lambda a: np.ravel_multi_index(tuple(np.moveaxis(a, -1, 0)), (n,) * n)

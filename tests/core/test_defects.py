@@ -25,6 +25,7 @@ class Noise(smcgen.FeynmanKac):
         return noise.at[:, t].set(z), z
 
 
+@pytest.mark.slow
 def test_noise_of_different_steps_is_different():
     """Reusing the key of `init` for step 1 makes the two noises equal bit for bit."""
     noise = np.asarray(smcgen.smc(Noise(), 0, 4000, ess_threshold=0).particles)
@@ -64,6 +65,7 @@ def spy_on_keys(problems):
     return used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problems", [None, 3])
 def test_no_key_is_used_twice(problems):
     """Across time, resampling and propagation, and problems."""
@@ -80,9 +82,8 @@ def test_no_key_is_used_twice(problems):
             assert not set(map(tuple, data.tolist())) & set(used)
 
 
-@pytest.mark.parametrize(
-    "driver", [lambda m: m, pytest.param(Host, marks=pytest.mark.slow)], ids=["traced", "host"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", [lambda m: m, Host], ids=["traced", "host"])
 def test_the_score_counts_once(driver):
     """One step, scores .9 and .5, and selection at the end: P(first) is .643, not .764.
 
@@ -110,6 +111,7 @@ def test_the_score_counts_once(driver):
     assert abs(first.mean() - 0.942) > 0.02
 
 
+@pytest.mark.slow
 def test_a_skipped_resampling_keeps_the_weights():
     """N(0, 1) and reward 2 tanh(x - 1), strength 2: exact mean 1.936, standard deviation .638.
 
@@ -150,9 +152,8 @@ def test_a_skipped_resampling_keeps_the_weights():
     assert_unbiased(z * ((w * (x - mean) ** 2).sum(1) - spread**2), 0.0, "variance")
 
 
-@pytest.mark.parametrize(
-    "scheme", [pytest.param("multinomial", marks=pytest.mark.slow), "systematic"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["multinomial", "systematic"])
 def test_nan_and_all_zero_are_never_hidden(scheme):
     """NaN is not a potential of zero; no weight at all is not ancestor 0."""
 
@@ -184,6 +185,7 @@ def test_nan_and_all_zero_are_never_hidden(scheme):
     np.testing.assert_array_equal(np.sort(run.ancestors[1]), np.arange(5))
 
 
+@pytest.mark.slow
 def test_a_particle_of_weight_zero_has_no_descendants():
     """First, last and middle ones, whatever the scheme."""
 

@@ -68,6 +68,7 @@ def test_without_the_correction_it_is_biased():
     assert abs(z_score(slope, slope_of_z)) > 2 * LIMIT
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_scheme():
     log_weights = jnp.array([0.3, -jnp.inf, -0.4, 1.2])
     scheme, key = StopGradient(SCHEMES["multinomial"]), jax.random.key(3)
@@ -86,6 +87,7 @@ def test_values_are_those_of_the_scheme():
 # ---- transport ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plan_has_its_marginals():
     rng = np.random.default_rng(0)
     points = jnp.asarray(rng.normal(size=(12, 2)), jnp.float32)
@@ -98,6 +100,7 @@ def test_the_plan_has_its_marginals():
     np.testing.assert_allclose(one @ jnp.ones(12), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_little_entropy_gives_the_optimal_plan():
     """On the line the optimal coupling is the monotone one: here with sorted points it can be written down."""
     points = jnp.linspace(-2, 2, 8)[:, None]
@@ -110,6 +113,7 @@ def test_little_entropy_gives_the_optimal_plan():
     np.testing.assert_allclose(plan, monotone, atol=0.01)
 
 
+@pytest.mark.slow
 def test_derivative_of_the_plan():
     """Against differences, in double precision: the derivative is that of the fixed point."""
     rng = np.random.default_rng(1)
@@ -158,6 +162,7 @@ def test_transport_is_consistent():
     np.testing.assert_allclose(slope, slope_of_z / z, atol=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", ["traced", "host"])
 def test_transport_has_no_ancestors(driver):
     model = MODEL if driver == "traced" else Host(MODEL)

@@ -73,6 +73,7 @@ def test_traced_and_host_agree_with_problems_and_done_masks(ends):
             np.testing.assert_allclose(traced.log_evidence_increments[end + 1 :, b], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_problems_are_independent():
     """A problem's run depends on its model and its key alone, not on its neighbours."""
     keys = jax.random.split(jax.random.key(3), 3)
@@ -92,6 +93,7 @@ def test_problems_are_independent():
     assert (np.asarray(twins.particles["x"][0]) != np.asarray(twins.particles["x"][1])).any()
 
 
+@pytest.mark.slow
 def test_one_problem_is_the_run_without_a_problem_axis():
     model = chain(0, steps=4, spread=2.0)
     key = jax.random.key(8)
@@ -101,6 +103,7 @@ def test_one_problem_is_the_run_without_a_problem_axis():
     np.testing.assert_allclose(plain.log_evidence, boxed.log_evidence[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmapped_runs_are_the_single_runs():
     model = gaussian()
     keys = jax.random.split(jax.random.key(0), 3)
@@ -173,6 +176,7 @@ def traces():
     return Counted.traces
 
 
+@pytest.mark.slow
 def test_new_parameter_values_of_a_pytree_do_not_recompile(traces):
     results = [float(smcgen.smc(Counted(s), 0, 4).log_evidence) for s in (0.5, 1.0, 2.0)]
     assert len(traces) == 1
@@ -204,6 +208,7 @@ def test_two_classes_with_as_many_fields_are_two_programs():
     np.testing.assert_allclose(other.log_evidence, 1.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"callback": lambda progress: None}], ids=["traced", "host"]
 )
@@ -229,6 +234,7 @@ def test_a_changed_attribute_is_not_stale(options, traces):
     np.testing.assert_allclose(run(), first, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_unchanged_object_does_not_recompile(traces):
     model = Plain(0.5, table=np.array([1.0, 2.0]))
     for seed in range(3):
@@ -236,6 +242,7 @@ def test_an_unchanged_object_does_not_recompile(traces):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_the_first_use_may_be_inside_jit():
     """`smcgen.smc` is imported when first used, and that may be while JAX traces."""
     code = """
@@ -307,6 +314,7 @@ class Ending(smcgen.FeynmanKac):
         return state["t"][0] >= self.end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["particles", "summary"])
 def test_a_traced_run_computes_nothing_after_its_end(keep):
     """The other steps are free, and the result is that of the shorter run."""

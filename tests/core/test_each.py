@@ -19,6 +19,7 @@ def model(prompts=PROMPTS, reward=TILT):
     return TextModel(ToyEngine(max_tokens=4), prompts, reward, 1, max_tokens=4)
 
 
+@pytest.mark.slow
 def test_gives_what_one_run_over_all_problems_gives():
     together = smcgen.smc(model(), 3, 8, keep="particles")
     apart = smcgen.smc_each(model().split(), 3, 8, keep="particles")

@@ -147,6 +147,7 @@ def test_all_weights_zero(at):
     np.testing.assert_array_equal(same.log_weights, result.log_weights)
 
 
+@pytest.mark.slow
 def test_a_traced_run_fails_in_the_same_words():
     dead = gaussian(y=(0.5, 1.5, np.inf, 0.4, 1.0))
     with pytest.raises(SMCError, match="all weights are zero at step 2") as caught:
@@ -215,6 +216,7 @@ def interrupted_at(step, problems=False):
     return model, stops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3])
 def test_interrupt_keeps_the_run_so_far(step):
     model, stops = interrupted_at(step)
@@ -236,6 +238,7 @@ def test_interrupt_keeps_the_run_so_far(step):
         assert "INTERRUPTED" in repr(result)
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_a_finished_problem_its_status():
     _, stops = interrupted_at(2, problems=True)
     result = smcgen.smc(stops, 0, 6, on_error="return")
@@ -279,6 +282,7 @@ def test_a_state_is_closed_however_the_run_ends():
     assert closed == [3, 2]
 
 
+@pytest.mark.slow
 def test_one_particle():
     """Importance sampling with one draw: the weight is 1, the evidence its potentials."""
     for model in (gaussian(), Host(gaussian())):
@@ -291,6 +295,7 @@ def test_one_particle():
         assert run.log_evidence_stderr == 1
 
 
+@pytest.mark.slow
 def test_a_particle_of_weight_zero_may_have_any_potential():
     """Whether it is resampled away before or not must not decide whether the run fails."""
 

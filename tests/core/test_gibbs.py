@@ -141,6 +141,7 @@ def test_interrupted_chains_are_kept():
     assert caught.value.result.n_samples == 2
 
 
+@pytest.mark.slow
 def test_reference_is_particle_zero():
     path = jnp.array([1, 0, 1, 1])
     result = smcgen.conditional_smc(MODEL, 1, path, 5, resampling="multinomial")

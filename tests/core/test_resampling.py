@@ -238,6 +238,7 @@ def check_large(name, log_weights, ancestors):
     assert np.abs(block).max() < (np.sqrt(n) * 1.5 if not exact else 3 + 0.4 * np.sqrt(n))
 
 
+@pytest.mark.slow
 def test_extreme_random_bits(monkeypatch):
     """u = 0 would choose a first particle of weight zero, u = 1 none."""
     cases = jnp.asarray(CASES[7])
@@ -283,6 +284,7 @@ def test_expected_copies_are_exact_where_they_can_be(n):
         assert (even == one).all()
 
 
+@pytest.mark.slow
 def test_points_and_searching():
     words = jax.random.bits(jax.random.key(0), (501,), jnp.uint32)
     with jax.enable_x64(True):

@@ -67,6 +67,7 @@ def test_trajectories_of_a_host_model_are_the_same(run):
     np.testing.assert_allclose(same.trajectories(), run.trajectories(), rtol=1e-5, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_lineages_that_end_carry_no_weight_away(run):
     """The founder's label travels with the state: `take` and ancestors speak of the same particles."""
 
@@ -125,6 +126,7 @@ def test_expectation_ignores_values_of_weight_zero(run):
     np.testing.assert_allclose(odd.expectation(), 2.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_draws_by_weight(problems_run):
     index = np.asarray(problems_run.sample(3, 20_000))
     assert index.shape == (3, 20_000)
@@ -139,6 +141,7 @@ def test_sample_draws_by_weight(problems_run):
     assert (np.asarray(problems_run.sample(4, 20_000)) != index).any()
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_sample_is_exact_among_many_particles(run):
     """float32 Gumbels of a million particles tie, and ties favour the first."""
@@ -148,6 +151,7 @@ def test_sample_is_exact_among_many_particles(run):
     assert_law(np.bincount(index * 20 // n, minlength=20), np.full(20, 1 / 20))
 
 
+@pytest.mark.slow
 def test_sample_never_draws_a_weight_of_zero(run):
     lw = jnp.full(8, -jnp.inf).at[4].set(0.0)
     np.testing.assert_array_equal(run.replace(log_weights=lw).sample(0, 50), 4)
@@ -177,6 +181,7 @@ def test_keep_is_checked(unchecked):
         smcgen.smc(gaussian(), 0, 8, keep="everything")
 
 
+@pytest.mark.slow
 def test_a_model_says_what_is_kept_and_shown():
     class Shown(Gaussian):
         def record(self, x):
@@ -247,7 +252,8 @@ def _degenerate(n, steps, **options):
     return [jax.tree.map(lambda x, i=i: x[i], many) for i in range(40)]
 
 
-@pytest.mark.parametrize(("n", "steps"), [(4, 200), pytest.param(16, 300, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "steps"), [(4, 200), (16, 300)])
 def test_stderr_is_not_a_number_where_the_genealogy_says_nothing(n, steps):
     """One founder left: neither 0 nor a rounding error times (n / (n - 1))^r."""
     runs = _degenerate(n, steps, resampling="multinomial")

@@ -75,11 +75,10 @@ def test_unbiased_without_resampling(n, threshold):
     check_chains(n, "systematic", threshold)
 
 
-@pytest.mark.parametrize(
-    ("n", "threshold"), [(3, 0.7), pytest.param(10, 1.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "threshold"), [(3, 0.7), (10, 1.0)])
 def test_unbiased_against_the_kalman_filter(n, threshold):
-    z_hat, zphi_hat, _, _ = many(GAUSSIANS, phi_of_gaussian, n, threshold, runs=10 * RUNS)
+    z_hat, zphi_hat, _, _ = many(GAUSSIANS, phi_of_gaussian, n, threshold, runs=30 * RUNS // n)
     for b, model in enumerate(GAUSSIANS):
         log_z, mean = model.kalman()
         assert_unbiased(z_hat[b] / np.exp(log_z), 1.0, f"Z of model {b}")
@@ -95,7 +94,8 @@ def test_consistent_with_many_particles():
     np.testing.assert_allclose(run.expectation(), mean, atol=0.02)
 
 
-@pytest.mark.parametrize("driver", ["traced", pytest.param("host", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["traced", "host"])
 def test_unbiased_with_a_problem_axis(driver):
     """Every problem is its own run; adaptive resampling that lost the weights would fail here."""
     model = Problems(repeat(CHAINS[2], RUNS))
@@ -120,6 +120,7 @@ def test_the_evidence_is_exact_without_randomness_in_the_weights():
     np.testing.assert_allclose(run.log_evidence, 1001 * float(np.float32(-7.123)), rtol=3e-7)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_evidence():
     """Without resampling E[grad Z-hat] = grad Z: the estimate is differentiated as it is."""
     model = gaussian()
@@ -137,6 +138,7 @@ def test_gradient_of_the_evidence():
     assert np.std(slope) > 0
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_when_every_particle_dies():
     """Z-hat = 0 is a constant near such a run: its gradient is zero, not NaN."""
 
@@ -157,6 +159,7 @@ def test_gradient_is_finite_when_every_particle_dies():
     assert jax.jit(jax.value_and_grad(z_hat))(0.5) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_stderr_squared_is_unbiased_for_the_relative_variance():
     """E[Z-hat^2 V] = Var(Z-hat) under multinomial resampling at every step (Lee and Whiteley 2018)."""
     models = [chain(0, spread=0.7), chain(5, spread=0.7)]

@@ -133,6 +133,7 @@ def test_a_tree_that_is_too_small_says_so():
         remembered_paths(smcgen.smc(gaussian(), 0, 16))
 
 
+@pytest.mark.slow
 def test_bad_input(unchecked):
     result = smcgen.smc(MODEL, 0, N, keep="particles")
     with pytest.raises(UnknownName, match="method='forward'"):

@@ -21,6 +21,7 @@ def steps(resampling, threshold=1.0):
     return np.asarray(t)[np.asarray(due)].tolist()
 
 
+@pytest.mark.slow
 def test_steps():
     assert steps("ssp") == list(range(1, 101))
     assert steps("ssp", 0.0) == []
@@ -33,6 +34,7 @@ def test_steps():
     assert steps(Every(30), threshold=0.1) == []
 
 
+@pytest.mark.slow
 def test_a_schedule_is_a_scheme():
     """Wherever a scheme is accepted; with the scheme's own law."""
     log_weights, key = jnp.array([0.3, -1.0, 0.2]), jax.random.key(0)
@@ -61,7 +63,8 @@ def test_a_run_resamples_there(driver):
     np.testing.assert_array_equal(run.resampled, [False, True, True, False])
 
 
-@pytest.mark.parametrize("threshold", [1.0, pytest.param(0.7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [1.0, 0.7])
 def test_unbiased(threshold):
     model = chain(0)
 

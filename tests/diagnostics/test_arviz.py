@@ -22,6 +22,7 @@ def run():
     return smcgen.smc(gaussian(), 1, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_an_array_is_x(run):
     data = run.to_arviz()
     assert isinstance(data, arviz.InferenceData)
@@ -36,6 +37,7 @@ def test_an_array_is_x(run):
     assert (attrs["n_particles"], attrs["status"]) == (8, "OK")
 
 
+@pytest.mark.slow
 def test_draws_are_by_weight_and_rows_stay_together(run):
     """Every statistic of a draw is that of its particle."""
     data = run.to_arviz(key=3, num=20_000)
@@ -65,6 +67,7 @@ def test_names_of_nested_particles(run):
     np.testing.assert_allclose(pair["x.1"], 2 * pair["x.0"])
 
 
+@pytest.mark.slow
 def test_problems_are_a_dimension():
     result = smcgen.smc(Problems(three_chains()), 0, **OPTIONS)
     data = result.to_arviz(num=50)
@@ -78,6 +81,7 @@ def test_problems_are_a_dimension():
         assert np.isin(log_weight[:, b], result.log_weights[b]).all()
 
 
+@pytest.mark.slow
 def test_arviz_summarises_it(run, tmp_path):
     data = run.to_arviz(num=100)
     assert "x" in arviz.summary(data, kind="stats").index
@@ -97,6 +101,7 @@ def test_without_arviz(run, monkeypatch):
         run.to_arviz()
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_use():
     code = "import sys, smcgen.diagnostics.plots, smcgen.diagnostics.arviz; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -27,6 +27,7 @@ def drawn(figure, path):
     return path.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 1000])
 def test_three_panels(n, tmp_path):
     result = run(n)
@@ -47,6 +48,7 @@ def test_three_panels(n, tmp_path):
     assert f"of {n} particles" in ess.get_ylabel()
 
 
+@pytest.mark.slow
 def test_one_problem_of_several(several):
     figure = several.plot(problem=1)
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), several.ess[:, 1], rtol=1e-6)
@@ -57,6 +59,7 @@ def test_one_problem_of_several(several):
         run().plot(problem=1)
 
 
+@pytest.mark.slow
 def test_without_ancestors_there_are_two_panels():
     assert len(run(keep="summary").plot().axes) == 2
 
@@ -78,6 +81,7 @@ def test_a_failed_run_says_where(value, tmp_path):
     assert drawn(figure, tmp_path / "failed.svg")
 
 
+@pytest.mark.slow
 def test_no_steps(tmp_path):
     assert drawn(smcgen.smc(chain(0, steps=0), 0, 4).plot(), tmp_path / "run.png")
 

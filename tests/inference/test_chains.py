@@ -76,6 +76,7 @@ def test_what_comes_back():
     np.testing.assert_array_equal(chains.samples["a"], again.samples["a"])
 
 
+@pytest.mark.slow
 def test_priors_and_their_coordinates():
     """`log p(u)` is the density of what `draw` gives: its integral over u is 1."""
     known = Parameters({"a": dist.Uniform(-1.0, 1.0), "s": dist.HalfNormal(2.0)})
@@ -88,6 +89,7 @@ def test_priors_and_their_coordinates():
     np.testing.assert_allclose([back["a"], back["s"]], [0.25, 1.5], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_joint_is_the_density_of_path_and_data():
     from jax.scipy.stats import norm
 

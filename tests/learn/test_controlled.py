@@ -50,6 +50,7 @@ class Volatility(ssm.StateSpaceModel):
         return dist.Normal(0.0, jnp.exp(x / 2))
 
 
+@pytest.mark.slow
 def test_a_quadratic_fit_finds_the_exact_twist():
     """The backward information filter, from one run of particles in another place; then Z-hat = Z."""
     model = linear(2, steps=3, k=1)
@@ -98,6 +99,7 @@ def test_learned_twists_cut_the_variance_of_stochastic_volatility():
     assert abs(found[:, 0].mean() - found[:, -1].mean()) < before  # not by being somewhere else
 
 
+@pytest.mark.slow
 def test_what_cannot_be_controlled_is_said(unchecked):
     chain = hidden(steps=2)
 
@@ -130,6 +132,7 @@ def test_what_cannot_be_controlled_is_said(unchecked):
             call()
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_leaves_the_twist_as_it_was():
     chain = hidden(steps=2)
     dead = type(chain)(chain.start, chain.move, chain.table.at[1].set(-jnp.inf))
@@ -139,6 +142,7 @@ def test_a_run_that_breaks_leaves_the_twist_as_it_was():
     assert np.isfinite(found.twist.values).all()
 
 
+@pytest.mark.slow
 def test_a_table_of_unvisited_states_moves_with_the_others():
     start = Table(jnp.zeros((1, 4)).at[0, 3].set(2.0))
     new = start.fitted(0, jnp.array([0, 0, 1]), jnp.array([1.0, 3.0, 5.0]), jnp.ones(3))

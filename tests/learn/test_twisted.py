@@ -51,6 +51,7 @@ def log_joint(model, path):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vectors", "states"])
 def test_the_target_is_the_same_along_any_path(kind):
     """Kernels times potentials is an identity, so nothing need be simulated to see it."""
@@ -103,6 +104,7 @@ def check_unbiased(model, z):
     assert_unbiased(found / z, 1.0)
 
 
+@pytest.mark.slow
 def test_scalar_states_are_vectors_of_one():
     model = linear(1, steps=2)
 
@@ -134,6 +136,7 @@ def test_scalar_states_are_vectors_of_one():
         np.testing.assert_allclose(one, many, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_twisted_is_said():
     model, chain = linear(2, steps=2), hidden(steps=2)
 

@@ -190,6 +190,7 @@ def test_tokenizer_round_trip(name: str):
     assert tok.decode(tok.encode(prompt), skip_special_tokens=True) == prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_policy_ends_and_is_sometimes_right(name: str):
     rows = written(POLICIES[name].name)

@@ -51,6 +51,7 @@ def test_invariance(kernel):
     )
 
 
+@pytest.mark.slow
 def test_covariance_of_weighted_particles():
     """Shrunk by d / (ESS + d), for coordinates of very different size, in single precision."""
     rng = np.random.default_rng(0)
@@ -69,12 +70,14 @@ def test_covariance_of_weighted_particles():
     np.testing.assert_allclose(spread(*arrays, False), sd, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_population_of_one_value_keeps_a_finite_scale():
     x = jnp.ones((50, 2))
     for dense in (True, False):
         assert np.all(np.isfinite(spread(x, jnp.zeros(50), dense)))
 
 
+@pytest.mark.slow
 def test_step_size_follows_the_acceptance():
     kernel, x, even = RandomWalk(), jnp.eye(4), jnp.zeros(4)
     first = kernel.tune(None, x, even, None)
@@ -88,6 +91,7 @@ def test_step_size_follows_the_acceptance():
     jax.tree.map(np.testing.assert_array_equal, at_first, later)
 
 
+@pytest.mark.slow
 def test_picking_is_by_weight_and_never_of_weight_zero():
     weights = np.array([0.0, 0.2, 0.0, 0.5, 0.3, 0.0])
     rows = jnp.log(jnp.broadcast_to(jnp.asarray(weights, jnp.float32), (30_000, 6))) - 200.0

@@ -22,6 +22,7 @@ def after(ladder, at, log_l, log_w, t=1):
     return ladder.next(t, at, jnp.float32(1), lambda to: power(log_l, to - at), log_w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0.0, 0.01])
 def test_ess_and_conditional_ess(at):
     to = after(Adaptive(0.5), at, LOG_L, UNEVEN)
@@ -39,6 +40,7 @@ def test_the_two_measures_agree_on_even_weights():
     np.testing.assert_allclose(*pair, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_end_is_reached_exactly():
     assert after(Adaptive(0.5), 0.0, 1e-3 * LOG_L, UNEVEN) == 1.0  # weights hardly change
     assert after(Adaptive(0.5), 0.0, jnp.full(1000, -3e4), UNEVEN) == 1.0

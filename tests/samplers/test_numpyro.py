@@ -31,6 +31,7 @@ def rich(x, y=None):
         numpyro.sample("y", dist.Normal(slope * x + effect.sum() + inner, 0.8), obs=y)
 
 
+@pytest.mark.slow
 def test_density_is_numpyros():
     path = numpyro_path(rich, X, y=Y)
     for seed in range(3):
@@ -67,6 +68,7 @@ def test_arguments_are_data_unless_the_model_looks_at_them():
     assert path.sample(jax.random.key(0))["x"].shape == (2,)
 
 
+@pytest.mark.slow
 def test_draws_at_the_end_of_their_support_are_a_step_inside():
     """A Beta(.05, .05) is rounded to 0 and 1 in single precision."""
     path = numpyro_path(lambda: numpyro.sample("p", dist.Beta(0.05, 0.05)))

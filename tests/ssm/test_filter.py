@@ -23,6 +23,7 @@ def parts(filter, x_prev, x):
     return [np.asarray(a, np.float64) for a in jax.jit(all_of)(filter, x_prev, x)]
 
 
+@pytest.mark.slow
 def test_densities_of_every_form_are_those_of_one_model():
     y = np.array([0.3, 0.5, np.nan, 0.2])
     x_prev, x = jnp.array([0.1, -0.5, 2.0]), jnp.array([0.3, 0.4, -1.0])

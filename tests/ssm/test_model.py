@@ -147,6 +147,7 @@ def test_a_proposal_must_be_a_function():
         Guided(loose, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_a_filter_says_what_it_is():
     assert repr(Bootstrap(Volatility(), np.zeros((2, 5)))) == (
         "Bootstrap(Volatility(mu=-0.5, rho=0.9, sigma=0.6), y: 2 series, 5 times)"

@@ -134,6 +134,7 @@ def test_draws_follow_the_density_in_both_frameworks(options):
     assert not np.any(np.asarray(x) == MASK)
 
 
+@pytest.mark.slow
 def test_draws_of_the_data_and_its_most_likely_value():
     kernel, twin = both(steps=T)
     k, state = 20_000, STATES[[MASK, 255, 0]]  # (0, 0, 0, mask), all masks, none

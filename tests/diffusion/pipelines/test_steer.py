@@ -36,6 +36,7 @@ def test_one_call(sd):
     assert result.prompt == "a cat"
 
 
+@pytest.mark.slow
 def test_many_prompts_are_steered_each_by_itself(sd):
     """Each prompt's reward sees its own prompt, and particles never cross."""
     seen = []
