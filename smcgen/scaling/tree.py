@@ -20,7 +20,8 @@ from smcgen.errors import InvalidArgument, UnknownName
 
 Tokens = tuple[int, ...]
 
-_TRIES = 32  # ways down that end where another simulation is, before a round has fewer simulations
+_TRIES = 32  # ways down that end where another simulation is, before a round has fewer expansions
+_FREE = 64  # simulations of a round that end at finished texts
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Tree:
         self.held = {0: self.root}  # by row
         self._free = list(range(1, rows))
         self._low, self._high = np.inf, -np.inf
+        self.expansions = 0
         self.waiting = 1  # nodes that have not been expanded, and may be
 
     def nodes(self) -> Iterator[Node]:
@@ -120,22 +122,23 @@ class Tree:
             yield node
             stack.extend(node.children.values())
 
-    def plan(self, simulations: int) -> list[Expansion]:
-        """Up to so many simulations at once: those that end at a finished text are done, the others are returned."""
+    def plan(self, expansions: int) -> list[Expansion]:
+        """Simulations until so many nodes are to be expanded; those that end at a finished text are done on the way."""
         plans: list[Expansion] = []
         blocked: list[Node] = []
-        while simulations > 0 and len(blocked) < _TRIES:
+        free = _FREE
+        while len(plans) < expansions and len(blocked) < _TRIES and free > 0:
             leaf = self._descend()
-            if leaf.ended:
+            if leaf.ended:  # nothing is written for it
                 self._result(leaf, leaf.value)
-                simulations -= 1
+                free -= 1
                 continue
             _pend(leaf, 1)
             expands = leaf.row >= 0 and leaf.pending == 1
             source, rows = leaf.row, self._claim(leaf) if expands else []
             if rows:
                 plans.append(Expansion(leaf, source, rows))
-                simulations -= 1
+                self.expansions += 1
             else:  # it is being expanded already: the loss stays until another way is better
                 blocked.append(leaf)
                 if not self.root.children:

@@ -34,10 +34,11 @@ class MCTS(Rewarded):
     simulations. If values are those of the best text that can follow, the search goes to the best text that can be
     reached by the steps that were drawn. Otherwise it targets nothing.
 
-    There are `n * steps / width` simulations, which draw as many steps as n whole texts have; without a limit of
-    rollouts as many as the other limits allow. At most `held * n` nodes are held; the worst make place for others. The
-    candidates are the (at most n) finished texts. Texts are limited by `max_tokens`: `Writing.max_steps` limits the
-    work, not a single text.
+    There are `n * steps / width` expansions, which draw as many steps as n whole texts have; without a limit of
+    rollouts as many as the other limits allow. Simulations that end at finished texts cost nothing. A tree all of whose
+    nodes have been drawn from once is searched no further, unless there is `widening`. At most `held * n` nodes are
+    held; the worst make place for others. The candidates are the (at most n) finished texts. Texts are limited by
+    `max_tokens`: `Writing.max_steps` limits the work, not a single text.
 
     Attributes:
         width: continuations that are drawn behind a node.
@@ -151,19 +152,19 @@ class Searching(TextModel):
         return self._marked(forest)[0], log_g
 
     @property
-    def simulations(self) -> int:
-        """Simulations in each tree."""
+    def expansions(self) -> int:
+        """Expansions of each tree, at most."""
         return self.num_steps - 1
 
     def done(self, state: Any) -> Any:
-        """Whether a tree's simulations are done, nothing may be written any more, or all of it is written."""
+        """Whether a tree has all its expansions, nothing may be written any more, or all of it is written."""
         over = self._over(state)
         return over[0] if self.num_problems is None else over
 
     def _over(self, state: Forest) -> Bool[np.ndarray, " problems"]:
         halted = self.ledger.halted[self.ledger.numbers(self.prompts)]
         known = [
-            tree.root.visits >= self.simulations
+            tree.expansions >= self.expansions
             or (self.rules.widening is None and tree.waiting == 0)
             for tree in state.trees
         ]
@@ -176,7 +177,7 @@ class Searching(TextModel):
         waiting = np.ones((problems, n), bool)
         for b in np.flatnonzero(~self._over(state)).tolist():
             tree = state.trees[b]
-            for plan in tree.plan(min(self.leaves, self.simulations - tree.root.visits)):
+            for plan in tree.plan(min(self.leaves, self.expansions - tree.expansions)):
                 ancestors[b, plan.rows], waiting[b, plan.rows] = plan.source, False
                 planned.append(_Planned(b, plan))
         if (ancestors != np.arange(n)).any():
