@@ -41,6 +41,7 @@ def test_steer_one_prompt():
     assert "step 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_jsonl_in_jsonl_out_whatever_the_batch(tmp_path):
     prompts = tmp_path / "in.jsonl"
     prompts.write_text(
@@ -123,6 +124,7 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_numbers_that_json_lacks_are_null(tmp_path, monkeypatch):
     module = importlib.import_module("smcgen.text.steer")  # the package has a function of that name
     steer = module.steer

@@ -71,6 +71,7 @@ def test_without_a_seed_the_reply_names_the_one_it_drew(chat):
     assert again.choices == first.choices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_streamed_chat_is_the_whole_one(chat, n):
     whole = ask(chat, n=n)
@@ -91,6 +92,7 @@ def test_a_streamed_chat_is_the_whole_one(chat, n):
     assert ours["log_evidence"] == whole.model_extra["smcgen"]["log_evidence"]
 
 
+@pytest.mark.slow
 def test_a_streamed_completion_is_the_whole_one(tape):
     whole = complete(tape)
     chunks = list(complete(tape, stream=True))
@@ -130,6 +132,7 @@ def test_strategies(tape, name):
         assert reply.choices[0].text.endswith(f"A:{ours['answer']}")
 
 
+@pytest.mark.slow
 def test_best_of_n_is_the_best_of_independent_texts(tape):
     direct = smcgen.steer(
         PROMPT,
@@ -172,6 +175,7 @@ def plain(server, **options) -> Any:
     return running.client(server).completions.create(model="m", prompt="ab.", **fields)
 
 
+@pytest.mark.slow
 def test_a_text_ends_before_the_first_stop_string(chat):
     """Characters are tokens here: two of them are a string that spans tokens."""
     for seed in range(6):

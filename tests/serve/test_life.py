@@ -98,6 +98,7 @@ def test_a_waiting_client_that_leaves_frees_its_place(threads):
         assert runs.result(60).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_come_back(threads):
     gate, settings = running.gated()
     with running.serving(settings) as server:

@@ -161,17 +161,19 @@ def test_a_reward_that_fails_keeps_its_secrets():
         ({"strength": 2.0}, "strength=2.0"),
         ({"ess_threshold": 3}, "ess_threshold=3"),
         ({"answer": "("}, "answer"),
-        ({"strategy": "majority"}, "one of 'sample', 'first-finish' on a server without --answer"),
+        (
+            {"strategy": "majority"},
+            r"one of 'sample', 'first-finish'.* on a server without --answer",
+        ),
         (
             {"strategy": "particle-filter"},
-            "one of 'sample', 'first-finish' on a server without --reward",
+            r"one of 'sample', 'first-finish'.* on a server without --reward",
         ),
     ],
 )
 def test_settings(options, words, unchecked):
-    with pytest.raises(InvalidArgument) as raised:
+    with pytest.raises(InvalidArgument, match=words):
         running.config(engine=running.chatty(), **options)
-    assert words in str(raised.value)
 
 
 def test_an_unknown_strategy_lists_the_known_ones():

@@ -54,6 +54,7 @@ def assert_same(a, b, rounding=1e-7):
         assert rounding > 1e-6 or x.trace() == y.trace()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1, 3])
 def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path, step):
     path = tmp_path / "run.safetensors"
@@ -110,6 +111,7 @@ def potentials():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["process reward", "expert", "where"])
 def test_caches_of_rewards_and_experts_are_rebuilt(tmp_path, kind):
     path = tmp_path / "run.safetensors"

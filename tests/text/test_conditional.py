@@ -233,6 +233,7 @@ def one(ids: Text, potential: Any = REWARD, step: Any = "\n", seed: int = 0):
     return conditional_smc(model, seed, single(ids, LINES, model), 4, ancestor_sampling=True)
 
 
+@pytest.mark.slow
 def test_the_reference_of_a_single_prompt_is_particle_zero():
     run = one((0, 3, 1, EOS))
     assert tuple(run.particles.tokens(0))[-2:] == (1, EOS)  # its past may be another's

@@ -85,6 +85,7 @@ def test_the_enumerated_law_is_one():
 LEVELS = pytest.mark.parametrize("step", ["\n", 1, 3], ids=["lines", "tokens", "three tokens"])
 
 
+@pytest.mark.slow
 @LEVELS
 @pytest.mark.parametrize("pattern", [r"[ab]*", r"(a|b\.)+", r"a?b(\n|\.)?"])
 def test_constraint_has_the_weight_of_the_allowed_mass(pattern, step):
@@ -110,6 +111,7 @@ def tilt(texts):
     return [0.8 * t.count("a") - 0.5 * t.count(".") for t in texts]
 
 
+@pytest.mark.slow
 @LEVELS
 def test_constraint_times_tilt_times_expert_tempered(step):
     """One product: a constraint, a reward to a power, an expert where the prompt says so."""

@@ -52,6 +52,7 @@ def test_result(engine, prm):
         assert part in repr(result)
 
 
+@pytest.mark.slow
 def test_trace_tells_who_had_children(engine, prm):
     result = steer(PROMPTS[0], engine, reward=prm, n_particles=16, ess_threshold=1.0)
     trace = result.trace()
@@ -67,6 +68,7 @@ def test_trace_tells_who_had_children(engine, prm):
     assert sum(born) == 16
 
 
+@pytest.mark.slow
 def test_a_problem_does_not_depend_on_its_neighbours(engine, prm):
     keys = jax.random.split(jax.random.key(3), 3)
     together = steer(PROMPTS, engine, reward=prm, key=keys)
@@ -76,6 +78,7 @@ def test_a_problem_does_not_depend_on_its_neighbours(engine, prm):
         np.testing.assert_allclose(alone.weights, together[i].weights, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_seed_fixes_everything(engine, prm):
     assert (
         steer(PROMPTS[0], engine, reward=prm).texts == steer(PROMPTS[0], engine, reward=prm).texts
@@ -93,6 +96,7 @@ def test_names_and_paths_are_enough():
     assert len(result.texts) == 4
 
 
+@pytest.mark.slow
 def test_steering_concentrates_on_right_answers(engine, prm):
     free = steer(PROMPTS[0], engine, n_particles=32)
     steered = steer(PROMPTS[0], engine, reward=prm, n_particles=32)
@@ -100,6 +104,7 @@ def test_steering_concentrates_on_right_answers(engine, prm):
     assert steered.answers().get(right, 0.0) > free.answers().get(right, 0.0)
 
 
+@pytest.mark.slow
 def test_best_of_n_is_the_filter_without_guidance(engine, prm):
     result = steer(PROMPTS[0], engine, reward=prm, twist="none", ess_threshold=0.0)
     assert not np.asarray(result.smc.resampled).any()
@@ -108,6 +113,7 @@ def test_best_of_n_is_the_filter_without_guidance(engine, prm):
     assert result.cost.reward_calls <= 8  # finished texts only, equal ones once
 
 
+@pytest.mark.slow
 def test_constraint(engine):
     result = steer(PROMPTS[0], engine, reward=Regex(r"[0-689+\-*=\nA:]*"), step=1, max_tokens=80)
     kept = [t for t, w in zip(result.texts, result.weights, strict=True) if w > 0]
@@ -115,6 +121,7 @@ def test_constraint(engine):
     assert not any("7" in t for t in kept)
 
 
+@pytest.mark.slow
 def test_step_rules(engine):
     for step in ("\n", ["\n", ":"], 5, lambda text: text.endswith("=")):
         result = steer(PROMPTS[1], engine, step=step)
@@ -122,6 +129,7 @@ def test_step_rules(engine):
         assert ["".join(p) for p in pieces] == result.texts
 
 
+@pytest.mark.slow
 def test_chat_prompts():
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}.{% endfor %}"
@@ -141,6 +149,7 @@ def test_token_ids_in(engine):
     assert steer(ids, engine).texts == steer(PROMPTS[1], engine).texts
 
 
+@pytest.mark.slow
 def test_strength_is_a_power(engine, prm):
     a = steer(PROMPTS[0], engine, reward=prm, strength=2.0)
     b = steer(PROMPTS[0], engine, reward=prm**2)
@@ -167,6 +176,7 @@ def test_inside_a_running_event_loop(engine):
     assert len(asyncio.run(cell()).texts) == 8
 
 
+@pytest.mark.slow
 def test_arviz_and_plot(engine, prm):
     pytest.importorskip("arviz")
     result = steer(PROMPTS[0], engine, reward=prm)
@@ -175,6 +185,7 @@ def test_arviz_and_plot(engine, prm):
     assert result.plot() is not None
 
 
+@pytest.mark.slow
 def test_rewards_see_prompts(engine):
     seen = set()
 

@@ -49,6 +49,7 @@ def _everything(self: Stamps, into: np.ndarray, of: np.ndarray, ends: np.ndarray
     return np.nonzero(np.arange(int(ends.max(initial=0))) < ends[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [None, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_copying_less_changes_nothing(

@@ -217,6 +217,7 @@ def test_a_remote_engine_scores_what_goes_on():
         engine.close()
 
 
+@pytest.mark.slow
 def test_engines_that_are_asked_score_under_the_models_own_law_alone():
     model = TextModel(REMOTE(), ["a."], FunctionReward(tilt), 1, None, TOKENS, Sampling(0.5))
     with pytest.raises(InvalidArgument, match=r"sampling=.*with a reference"):

@@ -80,6 +80,7 @@ def quick(monkeypatch):
 # ---- laws ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reproducible", [True, False])
 def test_steered_law(server, reproducible):
     engine = remote(server, reproducible=reproducible, max_concurrency=1)
@@ -89,6 +90,7 @@ def test_steered_law(server, reproducible):
     assert max(sent) == (1 if reproducible else 64)
 
 
+@pytest.mark.slow
 def test_a_tempered_law_and_a_proposal(server):
     engine = remote(server, reproducible=False, max_concurrency=1)
     tilt = Tilt(FunctionReward(tilt_reward))
@@ -96,6 +98,7 @@ def test_a_tempered_law_and_a_proposal(server):
     assert_laws(engine, tilt, "\n", 200, proposal=Sampling(1.5))
 
 
+@pytest.mark.slow
 def test_texts_follow_the_base_law(server):
     engine = remote(server)
     run = smc(TextModel(engine, "a", None, "\n", 8, TOKENS), 5, 1500)
@@ -353,6 +356,7 @@ def test_no_more_requests_at_a_time_than_allowed(server):
     assert 1 < server.most <= 3
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_what_is_under_way(server):
     engine = remote(server, batch_size=1, max_concurrency=2)
     write(engine)

@@ -66,6 +66,7 @@ def assert_laws(engine, potential, step, runs, sampling=Sampling(), proposal=Non
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("chunk", [1, 16])
 def test_steered_law(step, chunk, monkeypatch):
@@ -87,6 +88,7 @@ def test_another_proposal_is_corrected_for():
     assert np.asarray(run.log_weights).std() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_texts_follow_the_base_law(step):
     """However steps are cut and run-ahead is thrown away."""
@@ -167,6 +169,7 @@ def test_copies_share_a_history_and_have_seeds_in_a_row():
     assert [second[i].seed - second[0].seed for i in (1, 3)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_a_problem_writes_does_not_depend_on_others():
     tilt = Tilt(FunctionReward(tilt_reward))
     model = lambda prompts: TextModel(LocalEngine(toy(2)), prompts, tilt, 2, 8, TOKENS)

@@ -144,6 +144,7 @@ def test_chats_are_written_by_the_tokenizer():
             scored(RemoteReward(server.url, reads="chat"), texts)
 
 
+@pytest.mark.slow
 def test_it_steers():
     model = build(tf.LlamaForSequenceClassification, 5, num_labels=1)
     engine = ToyEngine(1)
