@@ -34,10 +34,10 @@ class Net(linen.Module):
 
 
 model = Growth(noise=0.1)
-_, y = model.simulate(key=0, num_steps=30)
+_, y = model.simulate(key=0, num_steps=20)
 
 net, params = Net(), GaussianProposal.params_for(Net(), dim=1, seen=1)
-learned = fit(lambda p: Guided(model, y, GaussianProposal(net, p)), params, key=0, steps=1000)
+learned = fit(lambda p: Guided(model, y, GaussianProposal(net, p)), params, key=0, steps=300)
 print("proposal:", learned)
 controlled = controlled_smc(Bootstrap(model, y), key=0, n_particles=64)
 print("twist: log evidence by iteration", controlled.log_evidences)
@@ -48,5 +48,5 @@ for name, filter in (
     ("learned twist", controlled.model),
 ):
     one = jax.vmap(lambda key, filter=filter: smcgen.smc(filter, key, 64).log_evidence)
-    found = jax.jit(one)(jax.random.split(jax.random.key(1), 200))
+    found = jax.jit(one)(jax.random.split(jax.random.key(1), 100))
     print(f"{name:17} log Z-hat {found.mean():8.3f}, standard deviation {found.std():.3f}")

@@ -15,7 +15,7 @@ from smcgen.text import ProcessReward, TextModel, Transformers
 engine = Transformers(shipped("tape-policy"))
 reward = ProcessReward(shipped("tape-prm-good"))
 model = TextModel(engine, "Q:47+86*3-19\n", reward, max_tokens=64)
-chains = smcgen.particle_gibbs(model, key=0, n_samples=10, n_particles=4, n_warmup=2)
+chains = smcgen.particle_gibbs(model, key=0, n_samples=6, n_particles=4, n_warmup=1)
 print(chains)
 for text, times in Counter(chains.map(model.text).ravel().tolist()).most_common(3):
     print(f"{times} of {chains.n_samples} draws: {text!r}")
