@@ -44,7 +44,7 @@ REACHED = float(
 
 
 def searched(prompts, budget=exact.N, **options):
-    strategy = scaling.MCTS(**{"width": WIDTH, **options})
+    strategy = scaling.MCTS(**{"width": WIDTH, "widening": None, **options})
     writing = exact.WRITING
     return strategy.run(exact.ENGINE, ["a"] * prompts, PERFECT, budget, key=5, writing=writing)
 
@@ -89,7 +89,9 @@ def test_all_leaves_of_all_prompts_are_written_in_one_call_a_round():
             return session
 
     engine = Counted(3, max_tokens=exact.TOKENS)
-    scaling.MCTS(width=2, leaves=2).run(engine, ["a"] * 5, PERFECT, 4, writing=exact.WRITING)
+    scaling.MCTS(width=2, leaves=2, widening=None).run(
+        engine, ["a"] * 5, PERFECT, 4, writing=exact.WRITING
+    )
     assert calls[0] == 5 * 2  # the root of each
     assert 5 * 2 < max(calls) <= 5 * 2 * 2  # two leaves of those that have them
     assert len(calls) <= 4 * exact.TOKENS // 2

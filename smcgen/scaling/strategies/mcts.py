@@ -35,8 +35,8 @@ class MCTS(Rewarded):
     reached by the steps that were drawn. Otherwise it targets nothing.
 
     There are `n * steps / width` expansions, which draw as many steps as n whole texts have; without a limit of
-    rollouts as many as the other limits allow. Simulations that end at finished texts cost nothing. A tree all of whose
-    nodes have been drawn from once is searched no further, unless there is `widening`. At most `held * n` nodes are
+    rollouts as many as the other limits allow. Simulations that end at finished texts cost nothing. Without
+    `widening` a tree all of whose nodes have been drawn from is searched no further. At most `held * n` nodes are
     held; the worst make place for others. The candidates are the (at most n) finished texts. Texts are limited by
     `max_tokens`: `Writing.max_steps` limits the work, not a single text.
 
@@ -55,7 +55,7 @@ class MCTS(Rewarded):
     leaves: int = 1
     exploration: float = 1.0
     backup: Literal["mean", "max"] = "mean"
-    widening: float | None = None
+    widening: float | None = 0.5
     by: Literal["value", "visits"] = "value"
     held: int = 4
 
