@@ -79,6 +79,7 @@ class Heavy(smcgen.Markov):
         return jax.nn.logsumexp(-((x["x"][..., None] - at + start) ** 2), axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problems", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_batches_change_nothing(problems):
     model = Heavy(problems=problems)

@@ -46,6 +46,7 @@ def threshold(w, m):
     return high
 
 
+@pytest.mark.slow
 def test_weights_are_unbiased_and_no_particle_is_kept_twice(thinned):
     for w, ancestors, new in zip(CASES, *thinned, strict=True):
         if not w.any():

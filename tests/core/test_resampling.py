@@ -151,6 +151,7 @@ def drawn_four():
     return jax.jit(jax.vmap(jax.vmap(every_scheme, (0, None))))(keys, jnp.log(jnp.array(FOUR)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_law_of_the_offspring(name):
     """The joint law of all counts, by enumeration."""

@@ -243,6 +243,7 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been(tmp_path):
         load_params(tmp_path / "none.safetensors", jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_a_fit_that_cannot_work_is_said(unchecked):
     model = Normals([1.0], 0.5)
     bad = lambda p: Proposed(

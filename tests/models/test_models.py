@@ -198,6 +198,7 @@ def test_policy_ends_and_is_sometimes_right(name: str):
     assert 0.02 < np.mean([POLICIES[name].is_right(p, t) for p, t, _ in rows]) < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REWARDS)
 def test_reward_ranks_prefixes(name: str):
     task, bound = REWARDS[name]

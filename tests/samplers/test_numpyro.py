@@ -56,6 +56,7 @@ def test_density_is_numpyros():
         np.testing.assert_allclose(point.log_likelihood, rest, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_arguments_are_data_unless_the_model_looks_at_them():
     assert not isinstance(numpyro_path(rich, X, y=Y).arguments, Constants)
 

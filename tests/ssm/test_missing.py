@@ -47,6 +47,7 @@ COVARIANCES = {
 }
 
 
+@pytest.mark.slow
 def test_gaussian_vectors_seen_in_part():
     ys = np.array([[0.3, NAN, 1.0], [NAN, NAN, -0.5], [NAN] * 3, [0.1, 0.2, 0.3]])
     found = seen(GAUSSIANS, dict.fromkeys(GAUSSIANS, ys))
