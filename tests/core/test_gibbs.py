@@ -55,7 +55,7 @@ def one_sweep(n, scheme, rejuvenate, threshold, runs=RUNS):
 
 
 CASES = [
-    *((2, scheme, None, 1.0) for scheme in NAMES),
+    *((2, scheme, how, 1.0) for scheme in NAMES for how in (None, "ancestor")),
     *((4, scheme, "ancestor", 0.6) for scheme in NAMES),
     (2, "killing", "backward", 1.0),
     (4, "systematic", "backward", 0.6),

@@ -10,7 +10,7 @@ import smcgen
 from smcgen.ssm import Auxiliary, Bootstrap, Guided, LocallyOptimal, fully_adapted
 from tests.ssm import exact
 from tests.ssm.models import Hidden, Switching, Volatility
-from tests.ssm.test_laws import GAPS, SCALAR, SEEN, at_mean, three, wide
+from tests.ssm.test_laws import GAPS, SCALAR, SEEN, at_mean, five, wide
 
 
 def parts(filter, x_prev, x):
@@ -62,8 +62,8 @@ def gaussian_posterior(model, x_prev, y):
 def test_the_locally_optimal_proposal_is_exact_for_linear_observations(kind):
     from tests.ssm.models import Independent, Linear
 
-    model = three(Linear if kind == "full" else Independent)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    model = five(Linear if kind == "full" else Independent)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
     optimal = LocallyOptimal()
 
     def solved(model, x, y):

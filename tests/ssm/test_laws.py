@@ -81,18 +81,18 @@ def test_a_scalar_with_inputs(form, gaps):
     check(FORMS[form](SCALAR, y), log_z, means[-1])
 
 
-def three(kind, seed=0):
-    """Three states seen through two noisy sums."""
+def five(kind, seed=0):
+    """Five states seen through three noisy sums."""
     rng = np.random.default_rng(seed)
-    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    q, r = (np.diag(rng.uniform(0.2, 0.6, size=k)) for k in (3, 2))
+    rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    q, r = (np.diag(rng.uniform(0.2, 0.6, size=k)) for k in (5, 3))
     if kind is Linear:
         q, r = q + 0.1, r + 0.1
-    parts = (np.zeros(3), np.eye(3), 0.9 * rotation, q, rng.normal(size=(2, 3)) / 2, r)
+    parts = (np.zeros(5), np.eye(5), 0.9 * rotation, q, rng.normal(size=(3, 5)) / 2, r)
     return kind(*(jnp.asarray(p, jnp.float32) for p in parts))
 
 
-GAPS = np.array([[0.5, NAN], [NAN, NAN], [-1.0, 0.3], [NAN, -1.5]])
+GAPS = np.array([[0.5, NAN, 1.0], [NAN, NAN, NAN], [-1.0, 0.3, NAN], [0.2, -1.5, 0.7]])
 
 
 @pytest.mark.slow
@@ -100,8 +100,8 @@ GAPS = np.array([[0.5, NAN], [NAN, NAN], [-1.0, 0.3], [NAN, -1.5]])
     ("kind", "form"),
     [(Linear, "bootstrap"), (Linear, "fully adapted"), (Independent, "guided")],
 )
-def test_three_dimensions_with_gaps(kind, form):
-    model = three(kind)
+def test_five_dimensions_with_gaps(kind, form):
+    model = five(kind)
     log_z, means, _ = exact.linear(model, GAPS)
     check(FORMS[form](model, GAPS), log_z, means[-1], n=16)
 
