@@ -64,7 +64,7 @@ def test_unbiased_on_enumerated_chains(scheme):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", NAMES)
-@pytest.mark.parametrize(("n", "threshold"), [(2, 0.8), (2, 1.0), (10, 0.5)])
+@pytest.mark.parametrize(("n", "threshold"), [(2, 0.8), (2, 1.0), (10, 0.5), (10, 1.0)])
 def test_unbiased_at_any_number_and_threshold(n, scheme, threshold):
     check_chains(n, scheme, threshold)
 
