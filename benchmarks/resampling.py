@@ -35,15 +35,13 @@ CUTHBERT = ("systematic", "multinomial", "killing")
 def looped(draw: Callable[[Any, Any], Any], calls: int) -> Callable[[Any, Any], Any]:
     """So many resamplings in one program; over when the last ancestors are there."""
 
-    def step(i: Any, _: Any, key: Any, lw: Any) -> Any:
-        return draw(
-            jax.random.fold_in(key, i), lw + 1e-6 * i
-        )  # other weights each time: nothing to hoist
-
     @jax.jit
     def run(key: Any, lw: Any) -> Any:
-        none = jnp.zeros(len(lw), jnp.int32)
-        return jax.lax.fori_loop(0, calls, lambda i, a: step(i, a, key, lw).astype(a.dtype), none)
+        def step(i: Any, before: Any) -> Any:
+            own = lw + 1e-6 * i  # other weights each time: nothing to hoist
+            return draw(jax.random.fold_in(key, i), own).astype(before.dtype)
+
+        return jax.lax.fori_loop(0, calls, step, jnp.zeros(len(lw), jnp.int32))
 
     return lambda key, lw: run(key, lw).block_until_ready()
 

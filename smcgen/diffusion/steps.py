@@ -25,8 +25,8 @@ def chosen_steps(
     if steps is None:
         return tuple(t for t in every if t > 1 and not deterministic[t - 1])
     if isinstance(steps, Scheduled):
-        allowed = np.asarray(jax.vmap(steps.allows)(np.asarray(every)))
-        rule = [t for t in every if allowed[t - 1]]
+        on = np.asarray(jax.vmap(steps.allows)(np.asarray(every)))
+        rule = [t for t in every if on[t - 1]]
         random = [t for t in rule if not deterministic[t - 1]]
         steps = random if random and isinstance(steps, Every) else rule
     wanted = sorted(set(steps))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from smcgen.text.state import TextRecord
+from smcgen.text.state import TextRecord, as_wide
 
 Path = list[Any]
 
@@ -45,15 +45,12 @@ def _swapped(one: Path, other: Path, rows: Bool[np.ndarray, " p"]) -> tuple[Path
 
 
 def _records(a: TextRecord, b: TextRecord, rows: np.ndarray) -> tuple[TextRecord, TextRecord]:
-    width = max(a.tokens.shape[-1], b.tokens.shape[-1])
-    a, b = (r._replace(tokens=_padded(np.asarray(r.tokens), width)) for r in (a, b))
+    a, b = (
+        r._replace(tokens=t) for r, t in zip((a, b), as_wide([a.tokens, b.tokens]), strict=True)
+    )
     new = []
     for x, y in zip(a, b, strict=True):
         x, y = np.asarray(x), np.asarray(y)
         on = rows.reshape(-1, *(1,) * (x.ndim - 1))
         new.append((np.where(on, y, x), np.where(on, x, y)))
     return TextRecord(*(x for x, _ in new)), TextRecord(*(y for _, y in new))
-
-
-def _padded(tokens: np.ndarray, width: int) -> np.ndarray:
-    return np.pad(tokens, ((0, 0), (0, width - tokens.shape[-1])), constant_values=-1)

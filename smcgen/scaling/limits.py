@@ -17,6 +17,7 @@ from smcgen.errors import InvalidArgument
 from smcgen.scaling.ledger import Ledger
 from smcgen.text.engines.base import Engine, Extension, Law, Session
 from smcgen.text.factors.base import TokenFactor
+from smcgen.text.forwarding import Forwarding
 from smcgen.text.potentials.algebra import Product
 from smcgen.text.potentials.base import Potential
 from smcgen.text.potentials.gate import GatedTwist
@@ -64,7 +65,7 @@ class LimitedEngine:
 
 
 @dataclass
-class _LimitedSession:
+class _LimitedSession(Forwarding):
     session: Session
     ledger: Ledger
     problems: Int[np.ndarray, " p"]
@@ -103,21 +104,11 @@ class _LimitedSession:
     ) -> Float64[np.ndarray, " m"]:
         return self.session.log_continue(rows, tokens, cut)
 
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self.session.take(ancestors)
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self.session.drop(rows)
-
-    def close(self) -> None:
-        self.session.close()
-
 
 @dataclass(frozen=True, eq=False)
 class LimitedReward(WrappedReward):
     """A reward that is asked no more often than the ledger allows; then the last score of a text stands."""
 
-    reward: Reward
     ledger: Ledger
 
     def open_reward(

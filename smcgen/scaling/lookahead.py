@@ -32,7 +32,6 @@ class Lookahead(WrappedReward):
     The reward reads the continued texts from their beginning too. Strings that end a text are not looked for there.
     """
 
-    reward: Reward
     engine: Engine
     steps: int
     step_rule: Any

@@ -65,57 +65,51 @@ def posterior_of(of: Candidates) -> AnswerPosterior:
     return AnswerPosterior(of.answers, of.weights, of.families)
 
 
-@dataclass(frozen=True)
-class Best:
-    """The text of the highest terminal potential."""
+class ByWeight:
+    """Rules whose votes are the weights, whatever the answers."""
 
-    name: ClassVar[str] = "best"
     needs_answer: ClassVar[bool] = False
 
     def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
+        """A vote for each text."""
         return of.weights
+
+
+@dataclass(frozen=True)
+class Best(ByWeight):
+    """The text of the highest terminal potential."""
+
+    name: ClassVar[str] = "best"
 
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         return by_score(of)
 
 
 @dataclass(frozen=True)
-class First:
+class First(ByWeight):
     """The texts in the order in which they were begun."""
 
     name: ClassVar[str] = "first"
-    needs_answer: ClassVar[bool] = False
-
-    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
-        return of.weights
 
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         return np.arange(len(of))
 
 
 @dataclass(frozen=True)
-class Heaviest:
+class Heaviest(ByWeight):
     """The text of the highest weight."""
 
     name: ClassVar[str] = "heaviest"
-    needs_answer: ClassVar[bool] = False
-
-    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
-        return of.weights
 
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         return np.lexsort([-of.log_psi, ~of.ended, -of.weights])
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(ByWeight):
     """A text drawn by weight, then the others in the order in which they would be drawn."""
 
     name: ClassVar[str] = "sample"
-    needs_answer: ClassVar[bool] = False
-
-    def votes(self, of: Candidates) -> Float64[np.ndarray, " n"]:
-        return of.weights
 
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         # exponential races: the first is row i with probability W_i, and so on without replacement

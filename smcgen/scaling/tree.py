@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from smcgen.core.arguments import check_counts
 from smcgen.errors import InvalidArgument, UnknownName
 
 Tokens = tuple[int, ...]
@@ -43,8 +44,7 @@ class Rules:
     widening: float | None = None
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InvalidArgument("width", self.width, "an integer >= 1")
+        check_counts(width=self.width)
         if not 0 <= self.exploration < np.inf:
             raise InvalidArgument("exploration", self.exploration, "a number >= 0")
         if self.backup not in ("mean", "max"):

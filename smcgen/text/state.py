@@ -1,8 +1,8 @@
 """A population of texts in progress, and what is remembered of each of its steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class TextRecord(NamedTuple):
     score: np.ndarray  # latest raw score of the first reward, NaN without one
     finish: np.ndarray
     log_base: np.ndarray  # log p of the text so far, nats
+
+
+def as_wide(tokens: Sequence[Any]) -> list[np.ndarray]:
+    """Tokens of records, padded at their ends to the width of the widest."""
+    arrays = [np.asarray(t) for t in tokens]
+    width = max(t.shape[-1] for t in arrays)
+    room = lambda t: [(0, 0)] * (t.ndim - 1) + [(0, width - t.shape[-1])]
+    return [np.pad(t, room(t), constant_values=-1) for t in arrays]
 
 
 @dataclass(frozen=True)

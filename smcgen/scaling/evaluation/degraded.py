@@ -11,9 +11,7 @@ from scipy.special import expit, logit, ndtri
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
-from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards.base import Reward
 from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.texts import Texts
 
@@ -46,7 +44,6 @@ class Degraded(WrappedReward):
     What imperfect verifiers do to resampling: Stroebl, Kapoor and Narayanan (2024), arXiv:2411.17501.
     """
 
-    reward: Any
     noise: float = field(default=0.0, kw_only=True)
     bias: float = field(default=0.0, kw_only=True)
     false_positives: float = field(default=0.0, kw_only=True)
@@ -54,21 +51,18 @@ class Degraded(WrappedReward):
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        reward = as_potential(self.reward)
-        if not isinstance(reward, Reward):
-            raise InvalidArgument("reward", self.reward, "a single reward, not a product or a tilt")
-        object.__setattr__(self, "reward", reward)
+        super().__post_init__()
         if not (np.isfinite(self.noise) and self.noise >= 0):
             raise InvalidArgument("noise", self.noise, "a number >= 0")
         if not np.isfinite(self.bias):
             raise InvalidArgument("bias", self.bias, "a finite number")
         if not 0 <= self.false_positives <= 1:
             raise InvalidArgument("false_positives", self.false_positives, "a number in [0, 1]")
-        if self.high is None and reward.probability:
+        if self.high is None and self.reward.probability:
             object.__setattr__(self, "high", 0.99)
         if self.high is None and self.false_positives:
             raise InvalidArgument("high", None, "the score of a text that is taken for right")
-        if reward.probability and not 0 <= (self.high or 0.0) <= 1:
+        if self.reward.probability and not 0 <= (self.high or 0.0) <= 1:
             raise InvalidArgument("high", self.high, "a probability")
 
     def open_reward(

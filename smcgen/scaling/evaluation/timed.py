@@ -10,9 +10,7 @@ from jaxtyping import Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument, RewardError
-from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.prompts import Prompt
-from smcgen.text.rewards.base import Reward
 from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.texts import Texts
 
@@ -28,16 +26,12 @@ class Timed(WrappedReward):
         RewardError: in a run, if the time is over.
     """
 
-    reward: Any
     seconds: float
 
     def __post_init__(self) -> None:
-        reward = as_potential(self.reward)
-        if not isinstance(reward, Reward):
-            raise InvalidArgument("reward", self.reward, "a single reward, not a product or a tilt")
+        super().__post_init__()
         if not self.seconds > 0:
             raise InvalidArgument("reward_timeout", self.seconds, "a number of seconds > 0")
-        object.__setattr__(self, "reward", reward)
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

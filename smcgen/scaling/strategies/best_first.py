@@ -1,6 +1,6 @@
 """Best-first search: the population is a frontier, of which the best text is continued at each step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
-from smcgen.text.model import TextModel
+from smcgen.scaling.waiting import Waiting
 from smcgen.text.state import TextState
 from smcgen.text.steer import steered
 from smcgen.text.texts import Finish
@@ -53,7 +53,7 @@ class BestFirst(Rewarded):
 
 
 @dataclass(frozen=True)
-class Frontier(TextModel):
+class Frontier(Waiting):
     """Texts of which a step continues the best unfinished one of each problem, in `width` rows; the others wait.
 
     Rows without a token are free. All potentials are 1: a search weights nothing.
@@ -67,34 +67,22 @@ class Frontier(TextModel):
         real = (texts.lengths > 0) & (texts.finish != Finish.DEAD)
         return np.where(real, state.log_psi, -np.inf).reshape(len(self.prompts), -1)
 
-    def done(self, state: TextState) -> Any:
-        """Whether a problem's best text is finished, or all of its texts are."""
-        over = self._over(state)
-        return over[0] if self.num_problems is None else over
-
-    def _over(self, state: TextState) -> Bool[np.ndarray, " problems"]:
+    def over(self, state: TextState) -> Bool[np.ndarray, " problems"]:
+        """Problems whose best text is finished, or all of whose texts are."""
         priority, ended = self.priority(state), state.texts.ended.reshape(len(self.prompts), -1)
         best = priority.argmax(1)[:, None]
         found = np.take_along_axis(ended & (priority > -np.inf), best, 1)[:, 0]
         return found | ended.all(1)
 
     def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
-        n, problems = state.texts.n, len(self.prompts)
-        running = ~state.texts.ended.reshape(problems, n)
-        waiting = np.ones((problems, n), bool)
-        ancestors = np.tile(np.arange(n, dtype=np.int32), (problems, 1))
-        priority, over = self.priority(state), self._over(state)
+        n = state.texts.n
+        running = ~state.texts.ended.reshape(-1, n)
+        ancestors, waiting = self.nobody(state)
+        priority, over = self.priority(state), self.over(state)
         for b in np.flatnonzero(~over).tolist():
             # unfinished texts from the worst on; free rows come first
             order = np.lexsort([-np.arange(n), priority[b], ~running[b]])[: int(running[b].sum())]
             slots = [order[-1], *order[: self.width - 1]]
             ancestors[b, slots], waiting[b, slots] = order[-1], False
-        if (ancestors != np.arange(n)).any():
-            state = self.take(state, ancestors if self.num_problems is not None else ancestors[0])
-        finish, wait = state.texts.finish, waiting.ravel()
-        masked = np.where(wait & (finish == Finish.RUNNING), np.int8(Finish.LENGTH), finish)
-        state = replace(state, texts=replace(state.texts, finish=masked))
-        state, log_g = super().step(key, t, state)
-        restored = np.where(wait, finish, state.texts.finish)
-        state = replace(state, texts=replace(state.texts, finish=restored))
+        state, log_g = self.continued(key, t, state, ancestors, waiting)
         return state, np.where(np.isnan(np.asarray(log_g)), np.nan, np.zeros(np.shape(log_g)))

@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.core.arguments import check_counts
+from smcgen.errors import UnknownName
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
 from smcgen.scaling.ledger import Ledger
 from smcgen.scaling.rows import some_rows
 from smcgen.scaling.tree import Drawn, Expansion, Rules, Tree
-from smcgen.text.model import TextModel
+from smcgen.scaling.waiting import Waiting
 from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.result import SteerResult
 from smcgen.text.rewards.base import Reward
@@ -62,9 +63,7 @@ class MCTS(Rewarded):
     name: ClassVar[str] = "mcts"
 
     def __post_init__(self) -> None:
-        for name, value in {"leaves": self.leaves, "held": self.held}.items():
-            if value < 1:
-                raise InvalidArgument(name, value, "an integer >= 1")
+        check_counts(leaves=self.leaves, held=self.held)
         if self.by not in ("value", "visits"):
             raise UnknownName("by", self.by, ("value", "visits"))
         _ = self.rules
@@ -83,9 +82,8 @@ class MCTS(Rewarded):
         rules = replace(self.rules, width=min(self.width, rows))
         limits = job.budget.tokens, job.budget.reward_calls
         work = n * job.writing.steps
-        if (
-            job.budget.rollouts is None
-        ):  # an expansion costs a token and a call for each row at least
+        if job.budget.rollouts is None:
+            # an expansion costs a token and a call for each row at least
             work = min(limit for limit in limits if limit is not None)
         reward = job.reward.reward if isinstance(job.reward, Tilt) else job.reward
         probability = isinstance(reward, Reward) and reward.probability
@@ -134,11 +132,11 @@ class _Planned(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Searching(TextModel):
+class Searching(Waiting):
     """Texts of which a step expands some nodes of each prompt's tree; the other rows wait.
 
-    Weights
-    are in proportion to how often a finished text was evaluated."""
+    Weights are in proportion to how often a finished text was evaluated.
+    """
 
     rules: Rules = Rules()
     leaves: int = 1
@@ -156,12 +154,8 @@ class Searching(TextModel):
         """Expansions of each tree, at most."""
         return self.num_steps - 1
 
-    def done(self, state: Any) -> Any:
-        """Whether a tree has all its expansions, nothing may be written any more, or all of it is written."""
-        over = self._over(state)
-        return over[0] if self.num_problems is None else over
-
-    def _over(self, state: Forest) -> Bool[np.ndarray, " problems"]:
+    def over(self, state: Forest) -> Bool[np.ndarray, " problems"]:
+        """Problems whose tree has all its expansions, or is all written, or that may write nothing any more."""
         halted = self.ledger.halted[self.ledger.numbers(self.prompts)]
         known = [
             tree.expansions >= self.expansions
@@ -171,18 +165,14 @@ class Searching(TextModel):
         return halted | np.array(known, bool)
 
     def step(self, key: Any, t: Any, state: Any) -> tuple[TextState, Any]:
-        n, problems = state.texts.n, len(self.prompts)
-        planned: list[_Planned] = []
-        ancestors = np.tile(np.arange(n, dtype=np.int32), (problems, 1))
-        waiting = np.ones((problems, n), bool)
-        for b in np.flatnonzero(~self._over(state)).tolist():
+        n, planned = state.texts.n, list[_Planned]()
+        ancestors, waiting = self.nobody(state)
+        for b in np.flatnonzero(~self.over(state)).tolist():
             tree = state.trees[b]
             for plan in tree.plan(min(self.leaves, self.expansions - tree.expansions)):
                 ancestors[b, plan.rows], waiting[b, plan.rows] = plan.source, False
                 planned.append(_Planned(b, plan))
-        if (ancestors != np.arange(n)).any():
-            state = self.take(state, ancestors if self.num_problems is not None else ancestors[0])
-        state, log_g = self._while_others_wait(key, t, state, waiting.ravel())
+        state, log_g = self.continued(key, t, state, ancestors, waiting)
         with np.errstate(over="ignore"):
             values = np.exp(state.log_psi) if self.exponent else state.log_psi
         for b, plan in planned:
@@ -194,10 +184,8 @@ class Searching(TextModel):
 
     def _marked(self, state: Forest) -> tuple[Forest, np.ndarray]:
         """Free rows marked, and what the rows' log-votes have gained."""
-        finish, log_votes = (
-            np.full(len(state.texts), np.int8(Finish.DEAD)),
-            np.zeros(len(state.texts)),
-        )
+        finish = np.full(len(state.texts), np.int8(Finish.DEAD))
+        log_votes = np.zeros(len(state.texts))
         for b, tree in enumerate(state.trees):
             for row, node in tree.held.items():
                 at = b * state.texts.n + row
@@ -206,14 +194,6 @@ class Searching(TextModel):
         texts = replace(state.texts, finish=finish)
         gained = log_votes - state.log_votes
         return replace(state, texts=texts, log_votes=log_votes), gained
-
-    def _while_others_wait(self, key: Any, t: Any, state: Any, wait: np.ndarray) -> Any:
-        finish = state.texts.finish
-        masked = np.where(wait & (finish == Finish.RUNNING), np.int8(Finish.LENGTH), finish)
-        state = replace(state, texts=replace(state.texts, finish=masked))
-        state, log_g = super().step(key, t, state)
-        restored = np.where(wait, finish, state.texts.finish)
-        return replace(state, texts=replace(state.texts, finish=restored)), log_g
 
 
 def _drawn(state: Any, values: np.ndarray, row: int, at: int) -> Drawn:

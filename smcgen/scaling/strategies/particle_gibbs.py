@@ -14,6 +14,7 @@ from smcgen.errors import InvalidArgument
 from smcgen.scaling.draws import uniforms
 from smcgen.scaling.job import Job
 from smcgen.scaling.strategies.particle_filter import ParticleFilter
+from smcgen.text.state import as_wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +53,47 @@ class ParticleGibbs(ParticleFilter):
     def write(self, job: Job) -> None:
         calls = self.calls_of(job.writing.steps)
         whole = job.budget.texts(job.writing.max_tokens, calls)
-        sweeps = max(1, min(self.sweeps, whole // 2))
-        n = whole // sweeps
-        potential = self.potential(job, self.strength)
+        strengths = self.strengths(whole)
+        chains = len(strengths)
+        sweeps = max(1, min(self.sweeps, whole // (2 * chains)))
+        n = whole // (sweeps * chains)
+        potentials = [self.potential(job, strength) for strength in strengths]
         options: dict[str, Any] = {
             "resampling": self.resampling,
             "ess_threshold": self.ess_threshold,
         }
-        result = job.write(n, potential, **options)
-        problems, runs = job.everyone, [result]
+        results = [job.write(n, potential, **options) for potential in potentials]
+        options["ancestor_sampling"] = self.ancestor_sampling
+        problems = job.everyone
         for sweep in range(1, sweeps):
-            going = self.going(job, n, calls)
+            going = self.going(job, chains * n, calls, chains)
             if not len(going):
                 return
-            path = drawn_path(runs[-1], job, problems, going, sweep)
-            options["ancestor_sampling"] = self.ancestor_sampling
-            runs.append(job.write(n, potential, going, path=path, **options))
+            paths = [
+                drawn_path(result, job, problems, going, purpose(sweep, c, chains))
+                for c, result in enumerate(results)
+            ]
+            paths = self.moved(job, going, sweep, strengths, paths)
+            results = [
+                job.write(n, potential, going, path=path, **options)
+                for potential, path in zip(potentials, paths, strict=True)
+            ]
             problems = going
+
+    def strengths(self, whole: int) -> list[float]:
+        """Of the chains that a budget of so many texts has; the one that counts comes first."""
+        return [self.strength]
+
+    def moved(
+        self,
+        job: Job,
+        going: Int[np.ndarray, " p"],
+        sweep: int,
+        strengths: list[float],
+        paths: list[Any],
+    ) -> list[Any]:
+        """The chains' paths before a sweep, if they have anything to do with each other."""
+        return paths
 
     def calls_of(self, steps: int) -> int:
         """Calls of the reward for a text of so many steps, at most."""
@@ -98,6 +123,11 @@ class PGAS(ParticleGibbs):
     name: ClassVar[str] = "pgas"
 
 
+def purpose(sweep: int, number: int, chains: int) -> int:
+    """Of the keys with which a sweep draws something: a path for each chain, then what chains exchange."""
+    return sweep * (2 * chains if chains > 1 else 1) + number
+
+
 def drawn_path(
     result: Any, job: Job, before: np.ndarray, going: np.ndarray, sweep: int
 ) -> list[Any]:
@@ -123,8 +153,6 @@ def drawn(keys: Any, log_weights: Float64[np.ndarray, "p n"]) -> Int[np.ndarray,
 
 def _joined(records: list[Any]) -> Any:
     """Records of single prompts as one record with a row for each."""
-    width = max(record.tokens.shape[-1] for record in records)
-    pad = lambda x: np.pad(x, (0, width - x.shape[-1]), constant_values=-1)
-    tokens = np.stack([pad(np.asarray(record.tokens)) for record in records])
+    tokens = np.stack(as_wide([record.tokens for record in records]))
     rest = [np.stack(x) for x in zip(*(record[1:] for record in records), strict=True)]
     return type(records[0])(tokens, *rest)

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Int
 
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.draws import uniforms
 from smcgen.scaling.exchange import exchanged
 from smcgen.scaling.job import Job
-from smcgen.scaling.strategies.particle_gibbs import ParticleGibbs, drawn_path
+from smcgen.scaling.strategies.particle_gibbs import ParticleGibbs, purpose
 from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.rewards.base import Reward
 
@@ -46,41 +47,27 @@ class ParallelTempering(ParticleGibbs):
     def write(self, job: Job) -> None:
         if not isinstance(job.reward, Reward | Tilt):
             raise InvalidArgument("reward", job.reward, f"one reward, with strategy {self.name!r}")
-        calls = self.calls_of(job.writing.steps)
-        whole = job.budget.texts(job.writing.max_tokens, calls)
-        # the chain that counts comes first
+        super().write(job)
+
+    def strengths(self, whole: int) -> list[float]:
         ladder = self.ladder[::-1] if whole >= len(self.ladder) else (1.0,)
-        chains = len(ladder)
-        sweeps = max(1, min(self.sweeps, whole // (2 * chains)))
-        n = whole // (sweeps * chains)
-        strengths = [self.strength * part for part in ladder]
-        potentials = [self.potential(job, strength) for strength in strengths]
-        options: dict[str, Any] = {
-            "resampling": self.resampling,
-            "ess_threshold": self.ess_threshold,
-        }
-        results = [job.write(n, potential, **options) for potential in potentials]
-        options["ancestor_sampling"] = self.ancestor_sampling
-        problems = job.everyone
-        for sweep in range(1, sweeps):
-            going = self.going(job, chains * n, calls, chains)
-            if not len(going):
-                return
-            number = lambda c, sweep=sweep: sweep * (2 * chains) + c
-            paths = [
-                drawn_path(result, job, problems, going, number(c))
-                for c, result in enumerate(results)
-            ]
-            log_psi = np.array([path[-1].log_psi for path in paths], np.float64)
-            rewards = log_psi / np.array(strengths)[:, None]
-            first = sweep % 2 if chains > 2 else 0
-            keys = [job.keys_of(going, number(chains + c)) for c in range(chains)]
-            paths, _ = exchanged(paths, strengths, rewards, first, np.array([*map(uniforms, keys)]))
-            results = [
-                job.write(n, potential, going, path=path, **options)
-                for potential, path in zip(potentials, paths, strict=True)
-            ]
-            problems = going
+        return [self.strength * part for part in ladder]
+
+    def moved(
+        self,
+        job: Job,
+        going: Int[np.ndarray, " p"],
+        sweep: int,
+        strengths: list[float],
+        paths: list[Any],
+    ) -> list[Any]:
+        chains = len(strengths)
+        log_psi = np.array([path[-1].log_psi for path in paths], np.float64)
+        rewards = log_psi / np.array(strengths)[:, None]
+        first = sweep % 2 if chains > 2 else 0
+        numbers = [purpose(sweep, chains + c, chains) for c in range(chains)]
+        draws = np.array([uniforms(job.keys_of(going, number)) for number in numbers])
+        return exchanged(paths, strengths, rewards, first, draws)[0]
 
     def counted(self, runs: list[Any]) -> list[Any]:
         return super().counted(runs[:: len(self.ladder)])

@@ -3,16 +3,30 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
-
+from smcgen.errors import InvalidArgument
+from smcgen.text.forwarding import Forwarding
+from smcgen.text.potentials.algebra import as_potential
 from smcgen.text.rewards.base import Reward, RewardSession
 
 
+@dataclass(frozen=True, eq=False)
 class WrappedReward(Reward):
-    """A reward around another: its scores have the inner one's scale, and messages name the inner one."""
+    """A reward around another: its scores have the inner one's scale, and messages name the inner one.
 
-    reward: Reward
+    Args:
+        reward: a reward, or what `steer` takes as one.
+
+    Raises:
+        InvalidArgument: it is no single reward.
+    """
+
+    reward: Any
+
+    def __post_init__(self) -> None:
+        reward = as_potential(self.reward)
+        if not isinstance(reward, Reward):
+            raise InvalidArgument("reward", self.reward, "a single reward, not a product or a tilt")
+        object.__setattr__(self, "reward", reward)
 
     @property
     def probability(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -26,7 +40,7 @@ class WrappedReward(Reward):
 
 
 @dataclass
-class WrappedSession:
+class WrappedSession(Forwarding):
     """A session around another: a subclass says what `score` is, all else is the inner one's."""
 
     session: RewardSession
@@ -36,12 +50,3 @@ class WrappedSession:
 
     def rewind(self, mark: Any) -> None:
         self.session.rewind(mark)
-
-    def take(self, ancestors: Int[np.ndarray, " rows"]) -> None:
-        self.session.take(ancestors)
-
-    def drop(self, rows: Int[np.ndarray, " m"]) -> None:
-        self.session.drop(rows)
-
-    def close(self) -> None:
-        self.session.close()
