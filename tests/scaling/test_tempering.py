@@ -71,3 +71,13 @@ def test_what_is_no_ladder():
     for ladder in ((), (0.5,), (1.0, 0.5), (0.0, 1.0)):
         with pytest.raises(InvalidArgument, match="ladder="):
             scaling.ParallelTempering(ladder=ladder)
+
+
+def test_a_budget_too_small_for_all_chains_is_one_chains():
+    """Five chains and four texts: two sweeps of two, as of particle Gibbs, and both count."""
+    ladder = (0.2, 0.4, 0.6, 0.8, 1.0)
+    alone = exact.run(scaling.ParticleGibbs(), 4, 3)
+    found = exact.run(scaling.ParallelTempering(ladder=ladder), 4, 3)
+    for one, other in zip(found, alone, strict=True):
+        assert len(one.candidates.texts) == 4
+        assert one.candidates.texts == other.candidates.texts

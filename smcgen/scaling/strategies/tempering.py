@@ -24,7 +24,7 @@ class ParallelTempering(ParticleGibbs):
     hand on what they find; the answer is that of the chain of full strength alone, the others' texts are what it costs.
     Each sweep has as many texts in each chain; even and odd neighbours take turns.
 
-    A budget that is too small for a text in every chain is a particle filter's at full strength.
+    A budget that is too small for a text in every chain is spent by the one of full strength.
 
     Attributes:
         ladder: parts of `strength`, rising, the last 1.
@@ -70,4 +70,5 @@ class ParallelTempering(ParticleGibbs):
         return exchanged(paths, strengths, rewards, first, draws)[0]
 
     def counted(self, runs: list[Any]) -> list[Any]:
-        return super().counted(runs[:: len(self.ladder)])
+        chains = len(self.ladder) if len(runs) >= len(self.ladder) else 1
+        return super().counted(runs[::chains])
