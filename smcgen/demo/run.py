@@ -1,5 +1,6 @@
 """`smcgen demo`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def demo(
     Writes `results.json`, `accuracy.png` and `trace.txt` into `out` and prints the table.
     """
     console = console or Console()
-    torch.set_num_threads(1)  # these matrices are too small to share: a second thread only waits
+    # 1600 texts at once keep two threads busy; more would only wait, as these matrices are small
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
     out.mkdir(parents=True, exist_ok=True)
     held_out = load_task(shipped("data/tape.jsonl")).where(ops=8).first(problems).problems
     engine, prm = Transformers(shipped("tape-policy")), ProcessReward(shipped(reward))
