@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcgen.core.batches import Batches
 from smcgen.core.body import Keep, Settings
 from smcgen.core.layout import layout_of
 from smcgen.core.resampling.when import resampler
@@ -34,14 +35,14 @@ def settings_of(
         raise UnknownName("keep", keep, get_args(Keep))
     schedule = resampler(resampling, float(ess_threshold))
     if batch_size is not None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+        if not whole or batch_size < 1:
             raise InvalidArgument("batch_size", batch_size, "an integer >= 1, or None")
-        if batch_size < 1 or devices is not None:
-            allowed = "an integer >= 1, or None; None with devices, which hold a part each anyhow"
-            raise InvalidArgument("batch_size", batch_size, allowed)
-        batch_size = int(batch_size)
     layout = layout_of(devices, int(n))
-    return Settings(int(n), schedule, keep, ancestor_sampling, layout, batch_size)
+    batches = None
+    if batch_size is not None:
+        batches = Batches(int(batch_size), max(1, len(layout.devices)))
+    return Settings(int(n), schedule, keep, ancestor_sampling, layout, batches)
 
 
 def check_counts(least: int = 1, **counts: Any) -> None:

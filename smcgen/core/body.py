@@ -11,6 +11,7 @@ import numpy as np
 
 from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
+from smcgen.core.batches import Batches
 from smcgen.core.drivers import Driver
 from smcgen.core.layout import Layout
 from smcgen.core.reference import at
@@ -34,7 +35,7 @@ class Settings:
     ancestor_sampling: bool = False
     # how a run is computed, not what it is: a checkpoint may be resumed by another computer
     layout: Layout = field(default=Layout(), repr=False)
-    batch_size: int | None = field(default=None, repr=False)
+    batches: Batches | None = field(default=None, repr=False)
 
     @property
     def shows_ancestors(self) -> bool:

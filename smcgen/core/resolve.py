@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smcgen.core.batches import in_batches
+from smcgen.core.batches import Batches, in_batches
 from smcgen.core.compile import jitted
 from smcgen.core.feynman_kac import FeynmanKac, take_leading
 from smcgen.errors import ModelError
@@ -44,35 +44,35 @@ class Resolved:
         """For a model that is not traceable: ancestors are numpy, which torch and engines can index by."""
         return replace(self, take=lambda state, a: self.take(state, np.asarray(a)))
 
-    def jitted(self, model: Any, batch_size: int | None) -> "Resolved":
+    def jitted(self, model: Any, batches: Batches | None) -> "Resolved":
         """For a traceable model that is driven from Python: each method compiled on its own."""
         call = jitted(_call, model, static=(0, 1))
-        bound = lambda name: partial(call, batch_size, name)
+        bound = lambda name: partial(call, batches, name)
         methods: dict[str, Callable] = {name: bound(name) for name in ("step", "take")}
         for name in ("step_pinned", "log_continue", "log_transition"):
             if getattr(self, name) is not None:
                 methods[name] = bound(name)
         if self.init_pinned is not None:
             pinned = jitted(_init_pinned, model, static=(0, 2))
-            methods["init_pinned"] = partial(pinned, batch_size)
-        methods["init"] = partial(jitted(_init, model, static=(0, 2)), batch_size)
+            methods["init_pinned"] = partial(pinned, batches)
+        methods["init"] = partial(jitted(_init, model, static=(0, 2)), batches)
         return replace(self, **methods)
 
 
-def _call(model: Any, batch_size: int | None, name: str, *arguments: Any) -> Any:
-    return getattr(resolve(model, batch_size), name)(*arguments)
+def _call(model: Any, batches: Batches | None, name: str, *arguments: Any) -> Any:
+    return getattr(resolve(model, batches), name)(*arguments)
 
 
-def _init(model: Any, batch_size: int | None, key: Any, n: int) -> Any:
-    return in_batches(model, batch_size).init(key, n)
+def _init(model: Any, batches: Batches | None, key: Any, n: int) -> Any:
+    return in_batches(model, batches).init(key, n)
 
 
-def _init_pinned(model: Any, batch_size: int | None, key: Any, n: int, reference: Any) -> Any:
-    return in_batches(model, batch_size).init_pinned(key, n, reference)
+def _init_pinned(model: Any, batches: Batches | None, key: Any, n: int, reference: Any) -> Any:
+    return in_batches(model, batches).init_pinned(key, n, reference)
 
 
-def resolve(model: Any, batch_size: int | None = None) -> Resolved:
-    """Check that `model` is a Feynman-Kac model and find its capabilities; weight `batch_size` particles at a time.
+def resolve(model: Any, batches: Batches | None = None) -> Resolved:
+    """Check that `model` is a Feynman-Kac model and find its capabilities; weight it by batches.
 
     Raises:
         ModelError: it is not, or cannot be weighted so; the message names what is missing.
@@ -85,7 +85,7 @@ def resolve(model: Any, batch_size: int | None = None) -> Resolved:
             f"{type(model).__name__} is not a Feynman-Kac model: it lacks {', '.join(missing)}; "
             "see smcgen.FeynmanKac"
         )
-    model = in_batches(model, batch_size)
+    model = in_batches(model, batches)
     return Resolved(
         num_steps=int(model.num_steps),
         traceable=bool(getattr(model, "traceable", True)),

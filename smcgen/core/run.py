@@ -54,7 +54,7 @@ def execute(
     path: Any = None,
 ) -> SMCResult:
     """Run the SMC body on a model by the driver that fits; along a reference path if there is one."""
-    resolved = resolve(model, settings.batch_size)
+    resolved = resolve(model, settings.batches)
     if on_error not in ("raise", "return"):
         raise InvalidArgument("on_error", on_error, "'raise' or 'return'")
     if settings.layout.devices and not resolved.traceable:
@@ -93,7 +93,7 @@ def execute(
 
 
 def _run(model: Any, keys: Any, settings: Settings, path: Any) -> SMCResult:
-    return _traced(resolve(model, settings.batch_size), keys, settings, path)
+    return _traced(resolve(model, settings.batches), keys, settings, path)
 
 
 def _traced(model: Resolved, keys: Any, settings: Settings, path: Any = None) -> SMCResult:
@@ -124,7 +124,7 @@ class _HostRun:
         saved: Checkpoint | None,
         path: Any,
     ):
-        compiled = lambda: model.jitted(original, settings.batch_size)
+        compiled = lambda: model.jitted(original, settings.batches)
         self._model = compiled() if model.traceable else model.on_host()
         self._init_key, self._step_key = _split(keys)
         self._settings, self._watchers = settings, watchers

@@ -55,7 +55,7 @@ def smc(
         devices: share the particles of a traceable model among these: each moves and weights its part. Ancestors are
             drawn from all weights, and the result is that of one device, to rounding.
         batch_size: compute the potentials of a `Markov` model for so many particles at a time, to bound memory;
-            the result stays what it is.
+            with `devices`, for so many of each device. The result stays what it is.
 
     Returns:
         An `SMCResult`.

@@ -18,6 +18,7 @@ from tests.laws import LIMIT
 PROGRAM = """
 import jax, numpy as np, smcgen
 from tests.core.models import Problems, gaussian, three_chains
+from tests.core.test_layout import Heavy
 
 assert len(jax.devices()) == 8
 model, shared = gaussian(), {"devices": jax.devices()}
@@ -39,6 +40,19 @@ assert len({s.device for s in watched.particles.addressable_shards}) == 8
 both = [smcgen.smc(Problems(three_chains()), 1, 16, **more) for more in ({}, shared)]
 np.testing.assert_array_equal(both[0].particles["x"], both[1].particles["x"])
 assert {s.data.shape for s in both[1].particles["x"].addressable_shards} == {(3, 2)}
+
+heavy = Heavy(problems=2)  # 8 of each device's 10 particles in two batches, and 2 that are left
+both = [smcgen.smc(heavy, 0, 80, **more) for more in ({}, {"batch_size": 4, **shared})]
+np.testing.assert_array_equal(both[0].particles["x"], both[1].particles["x"])
+np.testing.assert_allclose(both[0].log_evidence, both[1].log_evidence, rtol=1e-6)
+
+heavy, n = Heavy(points=512), 8 * 1024
+def needed(size):
+    options = {"keep": "summary", "batch_size": size}
+    run = lambda key: smcgen.smc(heavy, key, n, **options, **shared).log_evidence
+    return jax.jit(run).lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+
+assert needed(64) < n * 512 / 4 < needed(None), "bytes of one device: all of its potentials are 4"
 """
 
 
@@ -113,7 +127,6 @@ def test_what_cannot_be_shared_or_cut(unchecked):
         ({"devices": one * 3}, InvalidArgument, "3 devices"),
         ({"batch_size": 0}, InvalidArgument, "batch_size=0"),
         ({"batch_size": 2.0}, InvalidArgument, "batch_size=2.0"),
-        ({"batch_size": 2, "devices": one}, InvalidArgument, "None with devices"),
         ({"batch_size": 2}, ModelError, "needs a smcgen.Markov model"),
     ):
         with pytest.raises(error, match=message):
