@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from smcgen.cli_serve import ENGINE_ARGS_HELP, ENGINE_HELP, as_typed
-from smcgen.errors import Interrupted, InvalidArgument
+from smcgen.errors import Interrupted, InvalidArgument, UnknownName
 
 
 def eval_command(
@@ -79,10 +79,13 @@ def eval_command(
     """Compare strategies on problems with known answers, at equal counted cost, with error bars."""
     from rich.console import Console
 
+    from smcgen.core.cost import Cost
     from smcgen.scaling.evaluation import Later, RayWorkers, Results, evaluate, load_task
     from smcgen.scaling.writing import Writing
     from smcgen.text.engines.names import load_engine
 
+    if cost not in (costs := ("tokens", *vars(Cost()))):  # now rather than when all is done
+        raise UnknownName("cost", cost, costs)
     problems = load_task(task)
     for bad in problems.bad:
         typer.secho(f"{task}, {bad}", err=True, fg=typer.colors.YELLOW)

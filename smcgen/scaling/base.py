@@ -137,7 +137,7 @@ class Strategy(ABC):
             rule.ranking(voted, key),
             None if of.answers is None else posterior_of(voted),
             cost,
-            _status([run.status for run in runs], bool(job.ledger.exhausted[problem])),
+            _status(runs, bool(job.ledger.exhausted[problem]), bool(of.weights.any())),
             runs,
             of,
         )
@@ -162,11 +162,14 @@ class Rewarded(Strategy):
         return steered(reward, self.strength, "none" if alone else None, self.scale)
 
 
-def _status(found: list[Status], exhausted: bool) -> Status:
-    """How a search ended that may have had several runs: it fails only if all of them did."""
+def _status(runs: list[SteerResult], exhausted: bool, possible: bool) -> Status:
+    """How a search ended that may have had several runs: it fails only if all of them did, or no text is possible."""
+    found = [run.status for run in runs]
     fine = [s for s in found if s in (Status.OK, Status.INTERRUPTED)]
     if not fine:
         return found[0]
     if Status.INTERRUPTED in fine:
         return Status.INTERRUPTED
+    if not possible:
+        return Status.ALL_WEIGHTS_ZERO
     return Status.BUDGET_EXHAUSTED if exhausted else Status.OK

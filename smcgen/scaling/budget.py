@@ -17,7 +17,9 @@ class Budget:
         reward_calls: texts or prefixes that rewards are asked to score.
         seconds: wall time, looked at before each step, so that a step that has begun is finished.
 
-    A limit that is hit on the way gives `Status.BUDGET_EXHAUSTED` and what there is by then.
+    A limit that is hit on the way gives `Status.BUDGET_EXHAUSTED` and what there is by then. `tokens` without
+    `rollouts` buy as many texts as could all be of full length. Strategies of independent texts spend what shorter ones
+    leave on further texts and tree search on further steps; of the others it stays unspent.
     """
 
     rollouts: int | None = None

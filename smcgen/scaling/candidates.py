@@ -69,18 +69,20 @@ def candidates(
         [run.weights * np.exp(m - top) for run, m in zip(runs, mass, strict=True)]
     )
     finish = np.concatenate([run.finish for run in runs]).astype(np.int64)
+    joined = lambda parts: np.concatenate([np.asarray(p, np.float64) for p in parts])
+    log_psi = joined(run.history[-1].log_psi for run in runs)
+    weights = np.where(log_psi > -np.inf, weights, 0.0)  # a search weighs none of its texts
     if (finish != Finish.RUNNING).any():  # what a search left unfinished says nothing
         weights = np.where(finish == Finish.RUNNING, 0.0, weights)
     total = weights.sum()
     texts = [text for run in runs for text in run.texts]
     offsets = np.cumsum([0, *(len(run.texts) for run in runs[:-1])])
     families = [o + np.asarray(r.smc.founders) for o, r in zip(offsets, runs, strict=True)]
-    joined = lambda parts: np.concatenate([np.asarray(p, np.float64) for p in parts])
     return Candidates(
         texts,
         None if extract is None else merged([extract(text) for text in texts], equivalent),
         weights / total if total > 0 else weights,
-        joined(run.history[-1].log_psi for run in runs),
+        log_psi,
         joined(run.scores for run in runs),
         joined(run.history[-1].log_base for run in runs),
         np.concatenate([run.population.lengths for run in runs]).astype(np.int64),

@@ -16,6 +16,7 @@ from smcgen.core.run import Watching, execute
 from smcgen.core.smc import smc
 from smcgen.core.status import SMCInterrupted, Status
 from smcgen.scaling.budget import Budget, as_budget
+from smcgen.scaling.draws import folded
 from smcgen.scaling.ledger import Ledger
 from smcgen.scaling.limits import LimitedEngine, limited
 from smcgen.scaling.writing import Writing
@@ -69,9 +70,14 @@ class Job:
         """The numbers of all prompts."""
         return np.arange(len(self.prompts))
 
+    @property
+    def written(self) -> Int[np.ndarray, " p"]:
+        """How many texts each prompt has."""
+        return np.array([sum(len(run.texts) for run in runs) for runs in self.runs], np.int64)
+
     def keys_of(self, problems: Int[np.ndarray, " p"], purpose: int) -> Any:
         """A key for each of these prompts that no population uses."""
-        return jax.vmap(jax.random.fold_in, (0, None))(self.keys[problems], 2**31 + purpose)
+        return folded(self.keys[problems], 2**31 + purpose)
 
     def write(
         self,

@@ -161,6 +161,10 @@ class BestOfMajority(Majority):
 
     name: ClassVar[str] = "best-of-majority"
 
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise InvalidArgument("share", self.share, "None or a number in [0, 1]")
+
     def ranking(self, of: Candidates, key: Any) -> Int[np.ndarray, " n"]:
         posterior = posterior_of(of)
         least = 2 / max(1, int((of.weights > 0).sum())) if self.share is None else self.share

@@ -1,5 +1,9 @@
 """Hard limits: never exceeded, and what there is comes back."""
 
+import itertools
+from dataclasses import replace
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from smcgen import scaling
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.budget import as_budget
+from smcgen.scaling.strategies import votes
 from tests.scaling import exact
 
 LIMITS = [
@@ -66,12 +71,40 @@ def test_tokens_are_spent_until_no_full_text_is_safe(name):
         assert o.cost.tokens_generated == o.candidates.lengths.sum()
         assert o.status is Status.OK
         assert len(o.runs[0].texts) == 20 // exact.TOKENS
-    assert (
-        len({len(o.runs) for o in outcomes}) > 1
-    )  # each prompt goes on as long as its own texts let it
+    assert len({len(o.runs) for o in outcomes}) > 1  # each goes on as long as its own texts let it
     together, alone = outcomes[2], run("a", keys[2])
     assert together.texts == alone.texts
     assert together.ranking.tolist() == alone.ranking.tolist()
+
+
+def test_a_budget_that_limits_nothing_of_a_strategy_is_spent_once():
+    """Reward calls, for a strategy without a reward whose texts never agree."""
+    number = itertools.count()
+    writing = replace(exact.WRITING, answer=lambda text: str(next(number)))
+    for name in ("adaptive-consistency", "adaptive-allocation", "majority"):
+        budget = scaling.Budget(reward_calls=3)
+        outcome = scaling.as_strategy(name).run(exact.ENGINE, "a", None, budget, writing=writing)
+        assert len(outcome.texts) == 1
+
+
+@pytest.mark.slow
+def test_temperatures_take_turns_in_waves(monkeypatch):
+    written = {}
+
+    def count(real, job, potential, sizes, **options):
+        of = options["sampling"].temperature
+        written[of] = written.get(of, 0) + sizes
+        real(job, potential, sizes, **options)
+
+    monkeypatch.setattr(votes, "write_sizes", partial(count, votes.write_sizes))
+    outcomes = exact.run(
+        scaling.MultiTemperature(temperatures=(0.5, 2.0)), scaling.Budget(tokens=14), 3
+    )
+    assert all(14 - exact.TOKENS < o.cost.tokens_generated <= 14 for o in outcomes)
+    parts = np.array([*written.values()])
+    assert parts.sum() > 3 * (14 // exact.TOKENS)
+    assert (np.diff(parts, axis=0) <= 0).all()
+    assert (parts[0] - parts[-1] <= 1).all()
 
 
 @pytest.mark.slow

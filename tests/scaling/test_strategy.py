@@ -8,7 +8,10 @@ import pytest
 
 from smcgen import scaling
 from smcgen.core.cost import Cost
+from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.scaling.selection import BestOfMajority
+from smcgen.text.rewards import FunctionReward
 from tests.scaling import exact
 
 
@@ -47,6 +50,18 @@ def test_an_outcome(name):
     assert outcome.cost.tokens_generated > 0
     for part in (name, "answer=", "texts", "status=", "Cost("):
         assert part in repr(outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["best-of-n", "beam-search", "a-star", "mcts", "particle-filter"])
+def test_where_no_text_is_possible_none_has_weight(name):
+    nothing = FunctionReward(lambda texts: [-np.inf] * len(texts))
+    outcome = scaling.as_strategy(name).run(
+        exact.ENGINE, "a", nothing, exact.N, writing=exact.WRITING
+    )
+    assert outcome.status is Status.ALL_WEIGHTS_ZERO
+    assert not outcome.weights.any()
+    assert not outcome.answers
 
 
 def test_costs_of_a_batch_add_up():
@@ -103,3 +118,24 @@ def test_another_rule_on_the_same_texts():
     plain = scaling.Sample().run(exact.ENGINE, "a", budget=2, writing=silent)
     with pytest.raises(InvalidArgument, match="selection='majority'"):
         plain.by("majority")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: scaling.ParticleFilter(lookahead=-1), "lookahead=-1"),
+        (lambda: scaling.TemperedParticleFilter(warmup=-1), "warmup=-1"),
+        (lambda: scaling.PGAS(sweeps=0), "sweeps=0"),
+        (lambda: scaling.ParticleGibbs(discard=4), "discard=4"),
+        (lambda: scaling.PuriParticleFilter(strength=float("nan")), "strength=nan"),
+        (lambda: scaling.BeamSearch(width=0), "width=0"),
+        (lambda: scaling.LookaheadSearch(lookahead=-1), "lookahead=-1"),
+        (lambda: scaling.BestFirst(width=0), "width=0"),
+        (lambda: scaling.FirstFinish(k=0), "k=0"),
+        (lambda: BestOfMajority(share=1.5), "share=1.5"),
+        (lambda: scaling.AdaptiveConsistency(strategy="multi-temperature"), "independent texts"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_when_they_are_given(make, named):
+    with pytest.raises(InvalidArgument, match=named):
+        make()

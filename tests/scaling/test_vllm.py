@@ -1,4 +1,4 @@
-"""Strategies on vLLM, where each prompt runs at its own pace: what they give on transformers, where all move together."""
+"""Strategies on vLLM, each prompt at its own pace: what they give on transformers, where all move together."""
 
 import jax
 import numpy as np

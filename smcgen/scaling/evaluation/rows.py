@@ -12,11 +12,10 @@ from smcgen.scaling.evaluation.statistics import (
     bootstrap_interval,
     expected_calibration_error,
 )
+from smcgen.scaling.registry import STRATEGIES
+from smcgen.scaling.strategies.independent import Independent
 
-INDEPENDENT = (
-    *("sample", "majority", "rpc"),
-    *("best-of-n", "weighted-best-of-n", "best-of-majority"),
-)
+INDEPENDENT = [name for name, kind in STRATEGIES.items() if issubclass(kind, Independent)]
 """Strategies whose texts are independent draws from the model: what pass@1 and pass@k are measured on."""
 
 

@@ -1,6 +1,7 @@
 """As many texts as a problem needs: strategies around one that draws independent texts."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +38,7 @@ class Wrapped(Strategy):
         from smcgen.scaling.registry import as_strategy
 
         inner = as_strategy(self.strategy)
-        if not isinstance(inner, Independent) or type(inner).write is not Independent.write:
+        if not isinstance(inner, Independent):
             raise InvalidArgument("strategy", inner.name, "a strategy of independent texts")
         return inner
 
@@ -108,7 +109,7 @@ class AdaptiveConsistency(Wrapped):
                 job.ledger.exhaust(np.flatnonzero(going))
             left = affordable(job, inner.calls)
             if most is not None:
-                left = most - np.array([sum(len(run.texts) for run in runs) for runs in job.runs])
+                left = most - job.written
             sizes = np.where(going & ~job.ledger.halted, np.minimum(self.size, left), 0)
 
     def settled(self, of: Candidates) -> bool:
@@ -159,17 +160,10 @@ class AdaptiveAllocation(Wrapped):
         spreads = np.where(job.ledger.halted, 0.0, spreads)
         more = problems * n - int(pilot.sum())
         if job.budget.rollouts is None:
-            more = self._affordable(job, inner.calls)
+            more = int(affordable(job, inner.calls, pooled=True)[0])
         ties = uniforms(job.keys_of(job.everyone, 1))
         counts = neyman(spreads, pilot, more, ties) - pilot
         job.ledger.pool(counts)
         for bit in range(int(counts.max()).bit_length()):  # few populations, each of many prompts
             write_sizes(job, potential, counts & 1 << bit)
-        write_waves(job, potential, inner.calls, 0)
-
-    def _affordable(self, job: Job, calls: int) -> int:
-        """Full texts that what is left of all budgets allows."""
-        left = [job.ledger.tokens_left().sum() // job.writing.max_tokens] * bool(job.budget.tokens)
-        if job.budget.reward_calls is not None and calls:
-            left.append(job.ledger.calls_left().sum() // calls)
-        return int(min(left, default=0))
+        write_waves(job, inner.calls, 0, partial(write_sizes, job, potential))

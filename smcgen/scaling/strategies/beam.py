@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from smcgen.errors import InvalidArgument
+from smcgen.core.arguments import check_counts
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
 from smcgen.scaling.lookahead import looking_ahead
@@ -30,10 +30,8 @@ class BeamSearch(Rewarded):
     name: ClassVar[str] = "beam-search"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InvalidArgument("width", self.width, "an integer >= 1")
-        if self.lookahead < 0:
-            raise InvalidArgument("lookahead", self.lookahead, "an integer >= 0")
+        check_counts(width=self.width)
+        check_counts(0, lookahead=self.lookahead)
 
     def kept(self, n: int) -> tuple[int, Top]:
         """How many texts are written, and which are kept."""

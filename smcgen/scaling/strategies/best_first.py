@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from smcgen.errors import InvalidArgument
+from smcgen.core.arguments import check_counts
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
 from smcgen.scaling.waiting import Waiting
@@ -35,8 +35,7 @@ class BestFirst(Rewarded):
     name: ClassVar[str] = "a-star"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InvalidArgument("width", self.width, "an integer >= 1")
+        check_counts(width=self.width)
 
     def write(self, job: Job) -> None:
         steps = job.writing.steps

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from smcgen.errors import InvalidArgument
+from smcgen.core.arguments import check_counts
 from smcgen.scaling.base import Strategy
 from smcgen.scaling.job import Job
 from smcgen.scaling.ledger import Ledger
@@ -17,7 +17,7 @@ class FirstFinish(Strategy):
     """n texts are written side by side until the first k have ended; the others are cut off there.
 
     The shortest one is chosen; with `selection="majority"` the most frequent answer among the k. The cost is about n
-    times the shortest length, not n times the mean.
+    times the shortest length, not n times the mean: of a budget of tokens the rest stays unspent.
     Agarwal et al. (2025), arXiv:2505.18149.
 
     Attributes:
@@ -32,9 +32,7 @@ class FirstFinish(Strategy):
     rule: ClassVar[str] = "shortest"
 
     def __post_init__(self) -> None:
-        for name, value in {"k": self.k, "chunk": self.chunk}.items():
-            if value < 1:
-                raise InvalidArgument(name, value, "an integer >= 1")
+        check_counts(k=self.k, chunk=self.chunk)
 
     def write(self, job: Job) -> None:
         n = job.budget.texts(job.writing.max_tokens, 0)

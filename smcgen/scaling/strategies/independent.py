@@ -1,11 +1,12 @@
 """Independent texts: SMC without resampling. They differ in how one of them is chosen."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from smcgen.scaling.base import Rewarded, Strategy
 from smcgen.scaling.job import Job
-from smcgen.scaling.waves import write_waves
+from smcgen.scaling.waves import write_sizes, write_waves
 from smcgen.text.potentials.base import Potential
 
 
@@ -23,7 +24,7 @@ class Independent(Strategy):
 
     def write(self, job: Job) -> None:
         n = job.budget.texts(job.writing.max_tokens, self.calls)
-        write_waves(job, self.potential(job), self.calls, n)
+        write_waves(job, self.calls, n, partial(write_sizes, job, self.potential(job)))
 
 
 @dataclass(frozen=True, kw_only=True)

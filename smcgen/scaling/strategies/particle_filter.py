@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from smcgen.core.arguments import check_counts
 from smcgen.core.resampling import Annealed
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.base import Rewarded
@@ -26,7 +27,8 @@ class ParticleFilter(Rewarded):
         lookahead: steps that a text is continued greedily before it is scored, see `smcgen.scaling.lookahead`.
 
     The answer is the most probable one by weight; without an extractor, the text of the highest score. With one
-    particle it is a plain draw from the model.
+    particle it is a plain draw from the model. A budget of tokens buys the particles that it allows at full length;
+    what shorter texts leave stays unspent, as with all strategies but those of independent texts and `mcts`.
     """
 
     twist: str | Aggregate | None = None
@@ -36,6 +38,9 @@ class ParticleFilter(Rewarded):
     lookahead: int = 0
 
     name: ClassVar[str] = "particle-filter"
+
+    def __post_init__(self) -> None:
+        check_counts(0, warmup=self.warmup, lookahead=self.lookahead)
 
     def default_rule(self, answered: bool) -> str:
         return "weighted" if answered else "best"

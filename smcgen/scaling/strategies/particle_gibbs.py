@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int
 
+from smcgen.core.arguments import check_counts
 from smcgen.core.result import SMCResult
 from smcgen.core.status import Status
 from smcgen.errors import InvalidArgument
@@ -43,8 +44,9 @@ class ParticleGibbs(ParticleFilter):
     by_evidence: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.sweeps < 1:
-            raise InvalidArgument("sweeps", self.sweeps, "an integer >= 1")
+        super().__post_init__()
+        check_counts(sweeps=self.sweeps)
+        check_counts(0, discard=self.discard)
         if not 0 <= self.discard < self.sweeps:
             raise InvalidArgument("discard", self.discard, f"an integer in [0, {self.sweeps})")
         if self.lookahead:

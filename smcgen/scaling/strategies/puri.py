@@ -69,6 +69,8 @@ class PuriParticleFilter(Rewarded):
     name: ClassVar[str] = "particle-filter-puri"
 
     def __post_init__(self) -> None:
+        if not np.isfinite(self.strength):
+            raise InvalidArgument("strength", self.strength, "a finite number")
         if self.scale is not None and self.scale not in _SCALES:
             raise UnknownName("scale", self.scale, _SCALES)
         if self.ended not in ("reweight", "absorb"):

@@ -4,15 +4,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from smcgen.core.arguments import check_counts
 from smcgen.errors import InvalidArgument
+from smcgen.scaling.draws import folded
 from smcgen.scaling.job import Job
 from smcgen.scaling.similarity import NgramOverlap, Similarity, clusters, survivors
 from smcgen.scaling.strategies.adaptive import Wrapped
-from smcgen.scaling.waves import write_waves
+from smcgen.scaling.waves import write_sizes, write_waves
 from smcgen.text.model import TextModel
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.state import TextState
@@ -63,7 +63,9 @@ class PruneRedundant(Wrapped):
         inner = self.inner
         n = job.budget.texts(job.writing.max_tokens, inner.calls)
         model = partial(Stopping, rules=self)
-        write_waves(job, inner.potential(job), inner.calls, n, model=model)
+        write_waves(
+            job, inner.calls, n, partial(write_sizes, job, inner.potential(job), model=model)
+        )
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,7 @@ class Stopping(TextModel):
             if len(np.unique(of)) == len(rows):
                 continue
             if uniforms is None:
-                fold = (
-                    jax.random.fold_in if key.ndim == 0 else jax.vmap(jax.random.fold_in, (0, None))
-                )
-                uniforms = StepRandomness(fold(key, _OWN), texts.n).uniforms(0)
+                uniforms = StepRandomness(folded(key, _OWN), texts.n).uniforms(0)
             for cluster in np.unique(of).tolist():
                 members = rows[of == cluster]
                 u = float(uniforms[members[0]])

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from jaxtyping import Int
+
 from smcgen.errors import InvalidArgument
+from smcgen.scaling.base import Strategy
 from smcgen.scaling.job import Job
 from smcgen.scaling.strategies.independent import BestOfN, Majority
+from smcgen.scaling.waves import write_sizes, write_waves
 from smcgen.text.sampling import Sampling
 
 
@@ -34,8 +39,10 @@ class RPC(Majority):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiTemperature(Majority):
+class MultiTemperature(Strategy):
     """n texts, an equal part of them at each of several temperatures; the most frequent answer of all.
+
+    A budget of tokens is spent in waves, see `smcgen.scaling.waves`; temperatures take turns there.
 
     Attributes:
         temperatures: in the place of the writing's own. With fewer rollouts than temperatures the first are used.
@@ -44,15 +51,21 @@ class MultiTemperature(Majority):
     temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2)
 
     name: ClassVar[str] = "multi-temperature"
+    needs_answer: ClassVar[bool] = True
+    rule: ClassVar[str] = "majority"
 
     def __post_init__(self) -> None:
         if not self.temperatures:
             raise InvalidArgument("temperatures", self.temperatures, "at least one temperature")
 
     def write(self, job: Job) -> None:
-        n, k = job.budget.texts(job.writing.max_tokens, 0), len(self.temperatures)
-        for i, temperature in enumerate(self.temperatures):
-            part = n // k + (i < n % k)
-            if part:
+        k = len(self.temperatures)
+
+        def write(sizes: Int[np.ndarray, " problems"]) -> None:
+            before = job.written
+            for i, temperature in enumerate(self.temperatures):
                 law = Sampling(temperature, job.writing.top_k, job.writing.top_p)
-                job.write(part, None, sampling=law, ess_threshold=0.0)
+                turns = lambda upto, i=i: (upto + k - 1 - i) // k  # of the first `upto` texts
+                write_sizes(job, None, turns(before + sizes) - turns(before), sampling=law)
+
+        write_waves(job, 0, job.budget.texts(job.writing.max_tokens, 0), write)

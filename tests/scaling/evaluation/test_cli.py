@@ -77,6 +77,7 @@ def test_ctrl_c_is_one_line(tmp_path, task, monkeypatch):
         (["--strategy", "sample", "--strategy-args", '{"other": {}}'], "strategy_args='other'"),
         (["--strategy", "sample", "--template", "none"], "template='none'"),
         (["--strategy", "sample", "--answer", "("], "answer='('"),
+        (["--strategy", "sample", "--cost", "money"], "cost='money'"),
     ],
 )
 def test_errors_are_one_line(tmp_path, task, arguments, message):
