@@ -9,25 +9,27 @@ with `log psi_T = strength * r(x_T)`, so that
 One class for Gaussian and masked kernels, JAX (the entire run is one jitted scan) and torch (driven from Python).
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import jax
 import numpy as np
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.arguments import check_counts
 from smcgen.core.cost import Cost, Meter
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor, at
-from smcgen.diffusion.base import Kernel, Proposal, Reward, Scorer, Twist
+from smcgen.diffusion.base import Kernel, Proposal, Scorer
 from smcgen.diffusion.candidates import choose, split_keys
 from smcgen.diffusion.pinning import Pinnable
 from smcgen.diffusion.proposals.base import Base
+from smcgen.diffusion.rewards.resolve import as_reward
 from smcgen.diffusion.state import DiffusionRecord, DiffusionState, Samples
-from smcgen.diffusion.steps import checked_ladder, chosen_steps
+from smcgen.diffusion.steps import chosen_steps
+from smcgen.diffusion.strengths import check_finite, checked_ladder
 from smcgen.diffusion.twists.potentials import Difference
+from smcgen.diffusion.twists.resolve import as_twist
 from smcgen.errors import InvalidArgument
 
 _PLAIN, _TWISTED, _LAST = 0, 1, 2
@@ -40,9 +42,9 @@ class DiffusionModel(Pinnable):
 
     Attributes:
         kernel: the reverse process, with its denoiser.
-        reward: r; None samples the base model.
+        reward: r, or a function as `steer` takes it; None samples the base model.
         strength: lambda, so that the target is `p(x) exp(strength r(x))`.
-        twist: what guides before the end; None: nothing (plain importance sampling).
+        twist: what guides before the end, or its name; None: nothing (plain importance sampling).
         proposal: the law that is drawn from.
         candidates: M draws for each particle at every twisted step, of which one is kept in proportion
             to its weight; the weight is their mean, so the particle is properly weighted (nested importance
@@ -60,9 +62,9 @@ class DiffusionModel(Pinnable):
     """
 
     kernel: Kernel
-    reward: Reward | None = None
+    reward: Any = None
     strength: Any = 1.0
-    twist: Twist | None = Difference()
+    twist: Any = Difference()
     proposal: Proposal = Base()
     candidates: int = field(default=1, metadata={"static": True})
     steps: Any = field(default=None, metadata={"static": True})
@@ -74,18 +76,16 @@ class DiffusionModel(Pinnable):
             return  # JAX builds structures without contents
         prompts = self.kernel.num_problems
         if prompts is not None and self.num_problems not in (None, prompts):
-            raise InvalidArgument(
-                "num_problems", self.num_problems, f"{prompts}, as the kernel has"
-            )
-        if prompts is not None:
-            object.__setattr__(self, "num_problems", prompts)
-        if isinstance(self.strength, Real) and not math.isfinite(self.strength):
-            raise InvalidArgument("strength", self.strength, "a finite number")
-        if isinstance(self.candidates, bool) or self.candidates < 1:
-            raise InvalidArgument("candidates", self.candidates, "an integer >= 1")
+            allowed = f"{prompts}, as the kernel has"
+            raise InvalidArgument("num_problems", self.num_problems, allowed)
+        settle = lambda name, value: object.__setattr__(self, name, value)
+        settle("num_problems", self.num_problems if prompts is None else prompts)
+        settle("reward", as_reward(self.reward, self.kernel))
+        settle("twist", as_twist(self.twist))
+        check_finite("strength", self.strength)
+        check_counts(candidates=self.candidates)
         if self.steps is not None:
-            steps = chosen_steps(self.steps, self.kernel.deterministic)
-            object.__setattr__(self, "steps", steps)
+            settle("steps", chosen_steps(self.steps, self.kernel.deterministic))
         elif self._steers and not self.resampling_steps:
             raise InvalidArgument(
                 "kernel",
@@ -93,7 +93,7 @@ class DiffusionModel(Pinnable):
                 "random steps (eta > 0, temperature > 0): copies of a particle would stay copies; or twist=None, "
                 "which weights the finished samples only",
             )
-        object.__setattr__(self, "ladder", checked_ladder(self.ladder, self.num_steps))
+        settle("ladder", checked_ladder(self.ladder, self.num_steps))
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from smcgen.core.compile import inside_trace
 from smcgen.core.cost import Cost
 from smcgen.core.resampling.when import Scheduled
 from smcgen.core.result import SMCResult
@@ -15,7 +16,7 @@ from smcgen.diffusion.proposals.guided import Guided
 from smcgen.diffusion.result import by_problem
 from smcgen.diffusion.rewards.resolve import as_reward
 from smcgen.diffusion.twists.resolve import as_twist
-from smcgen.errors import InvalidArgument
+from smcgen.errors import InvalidArgument, ModelError
 
 
 def as_kernel(model: Any, prompt: Any, options: dict[str, Any]) -> Kernel:
@@ -85,11 +86,17 @@ def steer(
     Raises:
         InvalidArgument: an argument is not allowed.
         RewardError: the reward failed, or did not return one number for each sample.
+        ModelError: inside `jit` or `vmap`, where `smcgen.smc` and a `DiffusionModel` do the same.
         SMCError, SMCInterrupted: all weights are zero, a reward is NaN or +inf, or Ctrl-C. `error.result` has what
             there is, as `SteerResult`, whatever the error.
 
     Source: Singhal et al. (2025), with weights that are kept between resamplings and at the end.
     """
+    if inside_trace():
+        raise ModelError(
+            "steer hands its results out on the host: inside jit or vmap use "
+            "smcgen.smc(DiffusionModel(kernel, reward), key, n_particles)"
+        )
     kernel = as_kernel(model, prompt, options)
     diffusion = DiffusionModel(
         kernel,

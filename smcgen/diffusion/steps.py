@@ -1,11 +1,9 @@
 """The steps of a diffusion model that may begin with a resampling, checked."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
 from smcgen.core.resampling.when import Every, Scheduled
 from smcgen.errors import InvalidArgument
@@ -43,22 +41,6 @@ def chosen_steps(
             )
             raise InvalidArgument("steps", tuple(wanted), allowed)
     return tuple(int(t) for t in wanted)
-
-
-def checked_ladder(ladder: Any, num_steps: int) -> Any:
-    """A ladder of strengths as an array; none is 1 everywhere.
-
-    Raises:
-        InvalidArgument: not T + 1 finite numbers that end at 1.
-    """
-    if isinstance(ladder, Tracer) or type(ladder) is object:
-        return ladder  # inside a JAX transformation
-    values = np.ones(num_steps + 1) if ladder is None else np.asarray(ladder, np.float64)
-    wrong = values.shape != (num_steps + 1,) or not np.all(np.isfinite(values))
-    if wrong or values[-1] != 1:
-        allowed = f"{num_steps + 1} finite numbers for t = 0..{num_steps}, the last of them 1"
-        raise InvalidArgument("ladder", ladder, allowed)
-    return values
 
 
 def ranges(times: list[int]) -> str:

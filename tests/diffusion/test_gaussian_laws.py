@@ -1,9 +1,11 @@
 """A Gaussian prior with a Gaussian and a linear reward, in 40 steps: evidence and posterior in closed form.
 
 With the exact denoiser every step is linear and Gaussian, so x_T ~ N(m, v I) with moments by recursion, and for the
-reward `r = a x - b (x - c)^2` of the first coordinate all is a Gaussian integral. Both rewards, with and without
-guidance, are data of one program.
+reward `r = a x - b (x - c)^2` of the first coordinate all is a Gaussian integral. Both rewards, without guidance,
+with it, and with a ladder of strengths found by bisection besides, are data of one program.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +14,42 @@ import pytest
 
 import smcgen
 from smcgen import diffusion
+from smcgen.diffusion.backends.torch import Torch
 from tests.diffusion.exact import quick_jit
 from tests.laws import assert_unbiased
 
 T, N, RUNS, MEAN, SD = 40, 8, 300, 0.5, 0.8
 FLOW = diffusion.rectified_flow(T, shift=1.5)
-CASES = {  # a, b, c; scale of guidance
-    "linear": (1.5, 0.0, 0.0, 0.0),
-    "gaussian": (0.0, 1.0, 2.0, 0.0),
-    "linear, guided": (1.5, 0.0, 0.0, 1.0),
-    "gaussian, guided": (0.0, 1.0, 2.0, 0.7),
+LOOKS = tuple(range(21, T, 3))
+CASES = {  # a, b, c; scale of guidance; whether strengths rise
+    "linear": (1.5, 0.0, 0.0, 0.0, False),
+    "gaussian": (0.0, 1.0, 2.0, 0.0, False),
+    "linear, guided": (1.5, 0.0, 0.0, 1.0, False),
+    "gaussian, guided": (0.0, 1.0, 2.0, 0.7, False),
+    "linear, guided and tempered": (1.5, 0.0, 0.0, 1.0, True),
+    "gaussian, guided and tempered": (0.0, 1.0, 2.0, 1.0, True),
 }
 
 
 def denoise(x, sigma):
     alpha = 1 - sigma
     return MEAN + alpha * SD**2 / (alpha**2 * SD**2 + sigma**2) * (x - alpha * MEAN)
+
+
+def reward_of(numbers, x):
+    a, b, c = numbers
+    return a * x[:, 0] - b * (x[:, 0] - c) ** 2
+
+
+def found_ladder(a, b, c):
+    """A pilot run's, in torch: nothing to compile."""
+    kernel = diffusion.Gaussian(denoise, FLOW, (2,), predicts="data", backend=Torch())
+    reward = diffusion.FunctionReward(partial(reward_of, (a, b, c)))
+    ladder = diffusion.find_ladder(diffusion.DiffusionModel(kernel, reward, steps=LOOKS), 0)
+    rungs = ladder[np.array(LOOKS) - 1]
+    assert 0 < rungs[0] < 1, "a ladder that does not rise tests nothing"
+    assert np.all(np.diff(rungs) >= 0)
+    return ladder
 
 
 def moments():
@@ -56,27 +78,30 @@ def exact(a, b, c):
 @pytest.mark.slow
 def test_evidence_and_posterior():
     def one(key, numbers):
-        a, b, c, scale = numbers
-        reward = jax.tree_util.Partial(
-            lambda abc, x: abc[0] * x[:, 0] - abc[1] * (x[:, 0] - abc[2]) ** 2, (a, b, c)
-        )
+        a, b, c, scale, ladder = numbers
+        reward = jax.tree_util.Partial(reward_of, (a, b, c))
         kernel = diffusion.Gaussian(denoise, FLOW, (2,), predicts="data")
         model = diffusion.DiffusionModel(
             kernel,
             diffusion.FunctionReward(reward, traceable=True),
             proposal=diffusion.Guided(scale),
-            steps=tuple(range(21, T, 3)),
+            steps=LOOKS,
+            ladder=ladder,
         )
         run = smcgen.smc(model, key, N, ess_threshold=0.7, keep="summary")
         return run.log_evidence, run.expectation(lambda p: p.data), jnp.sum(run.resampled)
 
     keys = jax.random.split(jax.random.key(0), (len(CASES), RUNS))
-    numbers = tuple(jnp.asarray(x) for x in zip(*CASES.values(), strict=True))
+    rows = [
+        (*case[:4], found_ladder(*case[:3]) if case[4] else np.ones(T + 1))
+        for case in CASES.values()
+    ]
+    numbers = tuple(jnp.asarray(np.array(x), jnp.float32) for x in zip(*rows, strict=True))
     found = quick_jit(
         lambda ks, *d: jax.vmap(lambda k, *e: jax.vmap(lambda kk: one(kk, e))(k))(ks, *d)
     )(keys, *numbers)
     log_z, means, resampled = (np.asarray(x, np.float64) for x in found)
-    for i, (name, (a, b, c, _)) in enumerate(CASES.items()):
+    for i, (name, (a, b, c, *_)) in enumerate(CASES.items()):
         exact_log_z, mean = exact(a, b, c)
         ratio = np.exp(log_z[i] - exact_log_z)
         assert_unbiased(ratio, 1.0, f"Z, {name}")

@@ -12,6 +12,7 @@ from jax.nn import logsumexp
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
+from smcgen.errors import RewardError
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,18 @@ class JAX:
     def gradient(
         self, function: Callable[[Tensor], tuple[Any, PyTree]], x: Tensor
     ) -> tuple[Any, PyTree, Tensor]:
-        values, pullback, extra = jax.vjp(function, x, has_aux=True)
+        def scored(x: Tensor) -> tuple[Any, PyTree]:
+            values, extra = function(x)
+            return to_float32(jnp.asarray(values)), extra
+
+        try:
+            values, pullback, extra = jax.vjp(scored, x, has_aux=True)
+        except (RewardError, jax.errors.JAXTypeError) as error:
+            if not isinstance(error.__cause__ or error, jax.errors.JAXTypeError):
+                raise
+            raise RewardError(
+                "guidance needs a reward that JAX can differentiate, written in jax.numpy throughout"
+            ) from error
         (gradient,) = pullback(jnp.ones_like(values))
         return values, extra, jnp.where(jnp.isfinite(gradient), gradient, 0)
 

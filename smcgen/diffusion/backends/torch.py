@@ -14,6 +14,7 @@ import torch
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
 from smcgen.diffusion.backends.jax import draw_normal, to_numpy
+from smcgen.errors import RewardError
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ class Torch:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             values, extra = function(x)
+            if not (isinstance(values, torch.Tensor) and values.requires_grad):
+                came = (
+                    "values without gradients" if hasattr(values, "grad") else type(values).__name__
+                )
+                raise RewardError(
+                    f"guidance needs a reward that torch can differentiate: it returned {came}"
+                )
             (gradient,) = torch.autograd.grad(values.sum(), x)
         detached = lambda v: v.detach() if isinstance(v, torch.Tensor) else v
         gradient = torch.where(gradient.isfinite(), gradient, 0)

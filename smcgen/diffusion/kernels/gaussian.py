@@ -70,6 +70,11 @@ class Gaussian(Kernel):
         if eta.shape not in ((), (self.num_steps,)) or not np.all((eta >= 0) & (eta <= 1)):
             allowed = f"a number in [0, 1], or {self.num_steps} of them, one for each step"
             raise InvalidArgument("eta", self.eta, allowed)
+        if self.predicts in ("eps", "score") and self.schedule.alpha[0] == 0:
+            allowed = (
+                "'data', 'v' or 'velocity' where alpha_0 = 0: pure noise says nothing of the data"
+            )
+            raise InvalidArgument("predicts", self.predicts, allowed)
         if self.backend is None:
             object.__setattr__(self, "backend", backend_of(self.denoiser))
 
@@ -107,6 +112,9 @@ class Gaussian(Kernel):
         a, s = at(self.schedule.alpha, t), at(self.schedule.sigma, t)
         time = at(self.schedule.time, t)
         out = self.denoiser(x, time, problem) if self.conditional else self.denoiser(x, time)
+        if tuple(np.shape(out)) != tuple(x.shape):
+            came = f"one that returned shape {tuple(np.shape(out))}"
+            raise InvalidArgument("denoiser", came, f"shape {tuple(x.shape)}, as its argument has")
         data = {
             "data": lambda: out,
             "eps": lambda: (x - s * out) / a,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,33 +27,12 @@ from smcgen.diffusion.backends import backend_of
 from smcgen.diffusion.backends.base import Backend, Index, PerRow, Tensor
 from smcgen.diffusion.base import Denoiser, Kernel
 from smcgen.diffusion.masked._arrays import double, uniforms
-from smcgen.diffusion.masked.canvas import block_of, blocks_of, checked_canvas
+from smcgen.diffusion.masked.canvas import block_of, blocks_of, check_alike, checked_canvas
 from smcgen.diffusion.masked.orders import Independent, Order, resolve_order
+from smcgen.diffusion.masked.parts import MaskedPrediction, Step
 from smcgen.diffusion.masked.schedules import masked_share
 from smcgen.errors import InvalidArgument
 from smcgen.text.sampling import Sampling
-
-
-class MaskedPrediction(NamedTuple):
-    """What the network said about x_t.
-
-    Attributes:
-        logits: (rows, L, V), -inf at the mask and at tokens that are never written.
-        block: (rows, L), in which block a position is written; -1 if it is given.
-    """
-
-    logits: Tensor
-    block: Any
-
-
-class Step(NamedTuple):
-    """Step t, for each row: arrays of (rows, L), NumPy or JAX; `count` (rows,)."""
-
-    open: Any  # positions that may be revealed
-    shut: Any  # positions of the block that are revealed, and may be masked again
-    rate: Any  # probability to reveal an open position
-    remask: Any  # probability to mask a shut one
-    count: Any  # how many to reveal, for orders that count
 
 
 @jax.tree_util.register_dataclass
@@ -80,6 +59,9 @@ class Masked(Kernel):
         prompts: one for each row of the canvas, for rewards that read them.
         aligned: blocks are cut at multiples of `block_length` from the beginning of the canvas (LLaDA2), not counted in
             masks from the first one on.
+        ahead: the token that stands for all after the current block where data are guessed; the denoiser then gives
+            logits of this block alone, (rows, block_length, V), and no more are kept. With torch, aligned blocks,
+            and a canvas whose rows all begin in the same block; None: logits of the whole canvas.
         blocks: how many blocks there are; by itself as many as the canvas needs.
 
     Raises:
@@ -103,6 +85,7 @@ class Masked(Kernel):
     backend: Backend = field(default=None, metadata={"static": True})  # pyright: ignore[reportAssignmentType]
     prompts: tuple[Any, ...] | None = field(default=None, metadata={"static": True})
     aligned: bool = field(default=False, metadata={"static": True})
+    ahead: int | None = field(default=None, metadata={"static": True})
     blocks: int = field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -123,6 +106,9 @@ class Masked(Kernel):
         if isinstance(self.steps, bool) or self.steps < 1:
             raise InvalidArgument("steps", self.steps, "an integer >= 1")
         masked_share(self.schedule, self.steps)
+        if self.ahead is not None:
+            alike = self.aligned and not self.backend.traceable
+            check_alike(self.ahead, self.canvas, self.mask_id, self.block_length, alike)
         if not 0 <= self.remask <= 1:
             raise InvalidArgument("remask", self.remask, "a number in [0, 1]")
         if self.remask > 0 and not isinstance(self.order, Independent):
@@ -168,6 +154,14 @@ class Masked(Kernel):
             from smcgen.diffusion.masked import laws_torch as laws
         return laws
 
+    def _columns(self, t: Any) -> slice:
+        """Positions that a prediction on x_t is about."""
+        if self.ahead is None or self.block_length is None:
+            return slice(None)
+        first = int((self.canvas == self.mask_id).argmax(-1).min()) // self.block_length
+        start = (first + int(t) // self.steps) * self.block_length
+        return slice(start, start + self.block_length)
+
     def _step(self, t: Any, x: Tensor, prediction: MaskedPrediction) -> Step:
         """What step t may do with x_{t-1}."""
         xp, share = self.backend.xp, self._share
@@ -196,6 +190,10 @@ class Masked(Kernel):
         time = (self.blocks - t // self.steps - 1 + within) / self.blocks
         extra = (problem,) if self.conditional else ()
         logits = self.denoiser(x, time, *extra)
+        expected = tuple(x[:, self._columns(t)].shape)
+        if len(logits.shape) != 3 or tuple(logits.shape[:2]) != expected:
+            came = f"one that returned shape {tuple(logits.shape)}"
+            raise InvalidArgument("denoiser", came, f"logits of shape {(*expected, 'V')}")
         logits = self._laws.forbid(logits, (self.mask_id, *self.never))
         block = block_of(self.canvas, self.mask_id, self.block_length, self.aligned, xp)
         block = block[xp.asarray(problem)] if block.ndim > 1 else xp.broadcast_to(block, x.shape)
@@ -209,12 +207,15 @@ class Masked(Kernel):
     ) -> Tensor:  # fmt: skip
         """x_t by another order and another law of tokens: a proposal."""
         xp, laws, step = self.backend.xp, self._laws, self._step(t, x, prediction)
+        part = self._columns(t - 1)
         u = uniforms(key, x.shape[0], (2, x.shape[1]), xp)
         with double(xp):
             of_place, of_token = u[:, 0], u[:, 1]
-        sure = self._confidence(prediction, order, step.open)
+            of_token, own = of_token[:, part], x[:, part]
+        sure = self._confidence(prediction, order, step.open, part)
         revealed = order.draw(of_place, step.open, step.rate, step.count, sure, xp)
-        new = laws.draw_tokens(prediction.logits, sampling, of_token, revealed, x)
+        new = laws.draw_tokens(prediction.logits, sampling, of_token, revealed[:, part], own)
+        new = laws.placed(x, part, new)
         if self.remask > 0:
             with double(xp):
                 again = step.shut & (of_place < step.remask)
@@ -229,11 +230,12 @@ class Masked(Kernel):
     ) -> PerRow:  # fmt: skip
         """Log density of x_t under another order and another law of tokens; masking again is as in the base."""
         xp, laws, step = self.backend.xp, self._laws, self._step(t, x, prediction)
+        part = self._columns(t - 1)
         masks = self.masks(new)
         revealed = step.open & ~masks
-        sure = self._confidence(prediction, order, step.open)
+        sure = self._confidence(prediction, order, step.open, part)
         of_places = order.log_prob(revealed, step.open, step.rate, step.count, sure, xp)
-        of_tokens = laws.log_prob(prediction.logits, sampling, new, revealed)
+        of_tokens = laws.log_prob(prediction.logits, sampling, new[:, part], revealed[:, part])
         changed = laws.differs(x, new) & ~revealed
         with double(xp), np.errstate(divide="ignore"):
             log_p = of_places + of_tokens
@@ -246,8 +248,9 @@ class Masked(Kernel):
 
     def data(self, t: Any, x: Tensor, prediction: MaskedPrediction) -> Tensor:
         """x_t with the most likely token in place of each mask."""
-        masks = self.masks(x)
-        return self._laws.best_tokens(prediction.logits, masks, x)
+        masks, part, x = self._guessed(t, x)
+        best = self._laws.best_tokens(prediction.logits, masks[:, part], x[:, part])
+        return self._laws.placed(x, part, best)
 
     def draw_data(
         self, key: RandomKey, t: Any, x: Tensor, prediction: MaskedPrediction, k: int
@@ -255,8 +258,15 @@ class Masked(Kernel):
         """x_t with each mask drawn by itself: exact one step before the end, and approximate earlier."""
         laws = self._laws
         u = uniforms(key, x.shape[0], (x.shape[1], k), self.backend.xp)
-        masks = self.masks(x)
-        return laws.draw_many(prediction.logits, self.sampling, u, masks, x)
+        masks, part, x = self._guessed(t, x)
+        own = (u[:, part], masks[:, part], x[:, part])
+        drawn = laws.draw_many(prediction.logits, self.sampling, *own)
+        return laws.placed(self.backend.take(x, np.repeat(np.arange(len(x)), k)), part, drawn)
+
+    def _guessed(self, t: Any, x: Tensor) -> tuple[Any, slice, Tensor]:
+        """Masks, the positions that are predicted on x_t, and x with `ahead` after them."""
+        masks, part = self.masks(x), self._columns(t)
+        return masks, part, x if self.ahead is None else self._laws.put_mask(x, masks, self.ahead)
 
     def masks(self, x: Tensor) -> Any:
         """Positions that are masked, as `backend.xp` has them."""
@@ -269,9 +279,12 @@ class Masked(Kernel):
     def decode(self, data: Tensor) -> Any:
         return data if self.decoder is None else self.decoder(data)
 
-    def _confidence(self, prediction: MaskedPrediction, order: Order, open: Any) -> Any:
+    def _confidence(
+        self, prediction: MaskedPrediction, order: Order, open: Any, part: slice
+    ) -> Any:
         if order.sharpness == 0:
             return None
         # greedy tokens are all certain: what tells them apart is the network's own law
         law = self.sampling if self.sampling.temperature > 0 else Sampling()
-        return self._laws.confidences(prediction.logits, law, order.confidence, open)
+        sure = self._laws.confidences(prediction.logits, law, order.confidence, open[:, part])
+        return self._laws.placed(self.backend.xp.zeros(open.shape), part, sure)

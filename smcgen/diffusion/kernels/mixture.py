@@ -44,8 +44,13 @@ class GaussianMixture(Kernel):
     backend = JAX()
 
     def __post_init__(self) -> None:
+        for name in ("means", "weights"):
+            if isinstance(value := getattr(self, name), list | tuple):
+                object.__setattr__(self, name, np.asarray(value, np.float32))
         if hasattr(self.means, "shape") and len(self.means.shape) != 2:
             raise InvalidArgument("means", self.means.shape, "shape (components, d)")
+        if hasattr(self.weights, "shape") and self.weights.shape != self.means.shape[:1]:
+            raise InvalidArgument("weights", self.weights.shape, f"shape {self.means.shape[:1]}")
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -54,3 +54,11 @@ def block_of(canvas: Any, mask_id: int, length: int | None, aligned: bool, xp: A
     else:
         block = (xp.cumsum(holes, axis=-1) - 1) // size
     return xp.where(holes, block, -1)
+
+
+def check_alike(ahead: int, canvas: Any, mask_id: int, length: int | None, alike: bool) -> None:
+    """Raise `InvalidArgument` unless all rows are in the same block at any time: those of a canvas that begin alike."""
+    first = (canvas == mask_id).argmax(-1) // (length or 1)
+    if not alike or length is None or np.any(first != first.min()):
+        allowed = "None, unless with torch and aligned blocks that begin alike in all rows"
+        raise InvalidArgument("ahead", ahead, allowed)

@@ -77,6 +77,11 @@ def put_mask(x: Array, where: Any, mask_id: int) -> Array:
     return jnp.where(where, jnp.asarray(mask_id, x.dtype), x)
 
 
+def placed(x: Any, part: slice, new: Any) -> Any:
+    """x with `new` at a part of the positions: here all of them."""
+    return new
+
+
 def differs(x: Array, y: Array) -> Array:
     """Positions at which two populations differ."""
     return x != y

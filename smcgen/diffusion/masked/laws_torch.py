@@ -76,6 +76,15 @@ def put_mask(x: Tensor, where: Any, mask_id: int) -> Tensor:
     return x.masked_fill(_mask(where, x.device), mask_id)
 
 
+def placed(x: Any, part: slice, new: Any) -> Any:
+    """x with `new` at a part of the positions; tensors, or arrays of the host."""
+    if part == slice(None):
+        return new
+    whole = x.clone() if isinstance(x, Tensor) else x.copy()
+    whole[:, part] = new
+    return whole
+
+
 def differs(x: Tensor, y: Tensor) -> np.ndarray:
     """Positions at which two populations differ, on the host."""
     return (x != y).cpu().numpy()

@@ -87,15 +87,10 @@ def prepare(
             def part(rows: np.ndarray) -> torch.Tensor:
                 at = slice(int(rows[0]), int(rows[-1]) + 1)
                 ids, where = x[at, :seen], places.expand(len(rows), -1)
-                return pipe.model(ids, attention_mask=own[at], position_ids=where).logits
+                logits = pipe.model(ids, attention_mask=own[at], position_ids=where).logits
+                return logits[:, -length:].clone()  # a view would keep those of all that is seen
 
-            logits = torch.cat(in_parts(part, len(x), batch_size))
-            if seen == total:
-                return logits
-            # what comes after is not known yet: for a look ahead the text ends here
-            ahead = logits.new_full((len(x), total - seen, logits.shape[-1]), -1e4)
-            ahead[..., beyond] = 0.0
-            return torch.cat([logits, ahead], 1)
+            return torch.cat(in_parts(part, len(x), batch_size))
 
         return Masked(
             denoise,
@@ -111,6 +106,7 @@ def prepare(
             decoder=decode,
             backend=Torch(device),
             prompts=tuple(prompts),
+            ahead=beyond,  # what comes after is not known yet: for a look ahead the text ends here
         )
 
     return build

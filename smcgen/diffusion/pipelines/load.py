@@ -47,7 +47,7 @@ def from_pipeline(
             lists that do not match.
         MissingExtra: diffusers is not installed.
     """
-    pipe = loaded(pipe)
+    pipe = loaded(pipe) if isinstance(pipe, str | Path) else pipe
     adaptor = adaptor_of(pipe)
     prompts = _prompts(prompt)
     from smcgen.diffusion.pipelines.base import Prepared, call
@@ -82,18 +82,19 @@ def adaptor_of(pipe: Any) -> Callable[..., Any]:
             module = f"smcgen.diffusion.pipelines.{_ADAPTORS[cls.__name__]}"
             return importlib.import_module(module).prepare
     known = ", ".join(sorted(_ADAPTORS))
-    raise InvalidArgument("pipe", type(pipe).__name__, f"one of {known}, or a subclass")
+    allowed = (
+        f"a smcgen kernel (Gaussian, Masked, ...), or a diffusers pipeline: {known}, or a subclass"
+    )
+    raise InvalidArgument("model", type(pipe).__name__, allowed)
 
 
-def loaded(pipe: Any) -> Any:
-    """A pipeline as it is; one by name or folder from there."""
+def loaded(pipe: str | Path) -> Any:
+    """A pipeline by its name or folder."""
     try:
         import torch
         from diffusers import DiffusionPipeline
     except ImportError as error:
         raise MissingExtra("a diffusers pipeline", "diffusers", "diffusers") from error
-    if not isinstance(pipe, str | Path):
-        return pipe
     on_gpu = torch.cuda.is_available()
     dtype = torch.float16 if on_gpu else torch.float32
     try:

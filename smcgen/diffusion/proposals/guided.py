@@ -8,6 +8,7 @@ import jax
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Tensor
 from smcgen.diffusion.base import Kernel
+from smcgen.diffusion.strengths import check_finite
 
 
 @jax.tree_util.register_dataclass
@@ -28,6 +29,9 @@ class Guided:
     scale: Any = 1.0
 
     guided = True
+
+    def __post_init__(self) -> None:
+        check_finite("guidance", self.scale)
 
     def draw(
         self,

@@ -98,7 +98,8 @@ class FunctionReward:
             raise RewardError(
                 f"reward {self._name!r} returned shape {tuple(scores.shape)}: {expected}"
             )
-        if isinstance(scores, np.ndarray) and scores.dtype.kind not in "fiub":
+        kind = getattr(scores.dtype, "kind", "f")  # torch's say nothing
+        if kind not in "fiubV" or "complex" in str(scores.dtype):  # V: JAX's half precision
             raise RewardError(f"reward {self._name!r} returned {scores.dtype} values: {expected}")
         return scores
 

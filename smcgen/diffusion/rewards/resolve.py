@@ -14,7 +14,7 @@ from smcgen.errors import InvalidArgument
 
 def as_reward(
     reward: Any, kernel: Kernel, batch_size: int | None = None, dtype: str | None = None
-) -> Reward | None:
+) -> Any:
     """A `Reward` as it is; a published one by name; a function of samples, or of samples and prompts.
 
     A function that JAX can trace on what a JAX kernel decodes becomes part of the jitted run.
@@ -24,11 +24,11 @@ def as_reward(
     """
     if isinstance(reward, str):
         reward = named(reward)
-    if isinstance(reward, FunctionReward):
+    if isinstance(reward, FunctionReward) and (batch_size or dtype):
         own = {"batch_size": reward.batch_size or batch_size, "dtype": reward.dtype or dtype}
         return replace(reward, **own)
-    if reward is None or isinstance(reward, Reward):
-        return reward
+    if reward is None or isinstance(reward, Reward) or type(reward) is object:
+        return reward  # JAX builds structures without contents
     if not callable(reward):
         raise InvalidArgument("reward", reward, "a function of a batch of samples, or a Reward")
     if _parameters(reward) < 2:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from smcgen.core.arguments import check_counts
 from smcgen.diffusion.base import Twist
 from smcgen.diffusion.twists.potentials import Difference, Immediate, Max, Sum
 from smcgen.diffusion.values.draws import ManyDraws
@@ -22,7 +23,10 @@ def as_twist(twist: Any, draws: int | None = None) -> Twist | None:
         elif twist not in TWISTS:
             raise UnknownName("twist", twist, [*TWISTS, "none"])
         else:
-            return TWISTS[twist]() if draws is None else TWISTS[twist](ManyDraws(draws))
+            if draws is None:
+                return TWISTS[twist]()
+            check_counts(draws=draws)
+            return TWISTS[twist](ManyDraws(draws))
     if draws is not None:
         allowed = "None, unless `twist` is one of " + ", ".join(map(repr, TWISTS))
         raise InvalidArgument("draws", draws, allowed)

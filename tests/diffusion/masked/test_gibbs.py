@@ -1,15 +1,18 @@
 """Conditional SMC and refresh moves on masked paths leave their targets invariant, with two particles."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import smcgen
-from smcgen.diffusion import Difference, ManyDraws
+from smcgen.core.backward import backward_lineages
+from smcgen.diffusion import Difference, DiffusionModel, FunctionReward, ManyDraws, Masked
 from smcgen.diffusion.masked.refresh import Dated, Refreshed
 from smcgen.diffusion.state import DiffusionRecord
+from tests.diffusion.exact import quick_jit
 from tests.diffusion.masked import toy
-from tests.laws import assert_law
+from tests.laws import assert_law, assert_unbiased
 
 torch = pytest.importorskip("torch")
 from tests.diffusion.masked.test_steering import LAMBDA, reward, steered  # noqa: E402
@@ -66,6 +69,42 @@ def test_conditional_smc_leaves_the_target_invariant(paths, ancestors):
     assert_paths(found, "swept")
     moved = [float(np.mean(toy.code(a) != toy.code(b))) for a, b in zip(found, paths, strict=True)]
     assert moved[-1] > 0.1
+
+
+@pytest.mark.slow
+def test_backward_sampling_leaves_the_target_invariant(paths):
+    """In JAX: three sweeps of four particles from each exact path, each path drawn backward through its history."""
+    kernel = Masked(toy.denoiser, toy.L, toy.MASK, toy.T)
+    reward = FunctionReward(toy.reward, traceable=True)
+    model = DiffusionModel(kernel, reward, LAMBDA, Difference(ManyDraws(2)))
+    nothing, times = jnp.zeros(toy.T + 1), np.arange(toy.T + 1)
+
+    def sweep(path, key):
+        run_key, pick_key, back_key = jax.random.split(key, 3)
+        reference = DiffusionRecord(path, None, nothing, nothing)
+        run = smcgen.conditional_smc(model, run_key, reference, 4, ess_threshold=1.0)
+        last = run.sample(pick_key)
+        lines = backward_lineages(model, run, back_key, last, only_resampled=True)
+        new = run.history.x[times, lines[:, 0]]
+        return new, jnp.any(new != run.path(last[0]).x, axis=-1)
+
+    sweeps = lambda key, path: jax.lax.scan(sweep, path, jax.random.split(key, 3))
+    old = np.stack([x.numpy() for x in paths], 1).astype(np.int32)
+    keys = jax.random.split(jax.random.key(11), RUNS)
+    found, other = map(np.asarray, quick_jit(jax.vmap(sweeps))(keys, old))
+    assert_paths(np.swapaxes(found, 0, 1), "backward")
+    steps = toy.mdlm_steps()
+    worth = np.where((toy.STATES != toy.MASK).all(1), LAMBDA * toy.REWARD.astype(float), -np.inf)
+    for t in range(
+        toy.T, 0, -1
+    ):  # log E[exp(lambda r) | x_t], what a wrong weight of a past would move
+        before, after = (worth[toy.code(x[:, t])] for x in (old, found))
+        assert_unbiased(after - before, 0.0, f"what is expected at {t}")
+        with np.errstate(divide="ignore"):
+            worth = np.log(steps[t - 1] @ np.exp(worth))
+    moved = other.mean((0, 1))  # away from the ancestors of the path's end
+    assert moved[-1] == 0
+    assert np.all(moved[1:-1] > 0.05)
 
 
 @pytest.mark.slow

@@ -71,6 +71,42 @@ def test_the_network_never_sees_what_comes_after(pipe, monkeypatch):
     assert result.cost.nfe == 2 * 9
 
 
+def test_only_the_current_block_is_kept(pipe):
+    """Logits of four positions of sixteen; a look ahead sees the text end after them."""
+    kernel = from_pipeline(pipe, ["abcdef", "hgf"], **BLOCKS)
+    x, key, problem = (
+        kernel.draw_prior(jax.random.key(0), 4),
+        jax.random.key(1),
+        np.array([0, 0, 1, 1]),
+    )
+    end, unmasked = kernel.ahead, 0
+    assert end == pipe.eos_token_id
+    for t in range(1, kernel.num_steps + 1):
+        first = 4 + 4 * ((t - 1) // 3)
+        with torch.no_grad():
+            prediction = kernel.predict(t - 1, x, problem, None)
+        assert prediction.logits.shape == (4, 4, 10)
+        best = kernel.data(t - 1, x, prediction)
+        drawn = kernel.draw_data(key, t - 1, x, prediction, 2).reshape(4, 2, -1)
+        masks = x == kernel.mask_id
+        for guess in (best, drawn[:, 0], drawn[:, 1]):
+            assert torch.equal(guess[~masks], x[~masks])
+            assert not torch.any(guess == kernel.mask_id)
+            assert torch.all(guess[:, first + 4 :] == end)
+        own, most = masks[:, first : first + 4], prediction.logits.argmax(-1)
+        assert torch.equal(best[:, first : first + 4][own], most[own])
+        new = kernel.draw(key, t, x, prediction)
+        assert torch.equal(new[:, :first], x[:, :first])
+        assert torch.equal(new[:, first + 4 :], x[:, first + 4 :])
+        log_p = kernel.log_prob(t, x, prediction, new)
+        laws = prediction.logits.double().log_softmax(-1)
+        changed = (new != x)[:, first : first + 4]
+        of_tokens = laws.gather(-1, new[:, first : first + 4, None])[..., 0]
+        np.testing.assert_allclose(log_p, torch.where(changed, of_tokens, 0).sum(1), rtol=1e-5)
+        x, unmasked = new, unmasked + int(changed.sum())
+    assert unmasked == 4 * 8
+
+
 @pytest.mark.slow
 def test_prompts_of_different_length_are_steered_together(pipe):
     """Padding on the left is not attended, and a reward sees texts and its own prompts."""
