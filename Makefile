@@ -13,6 +13,8 @@ TORCH ?= torch==2.13.0
 # Test processes, each with one thread (tests/conftest.py); a file's tests share what it compiles and loads, so they run
 # in one. JOBS=0 runs in this process.
 JOBS ?= 2
+# Which tests: tests/tiers.py.
+TIER ?= not long
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # vLLM: the CUDA build where there is a GPU, the CPU build on other Linux machines, none elsewhere (its tests are
@@ -29,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint format bench docs wheel vllm clean distclean
+.PHONY: help demo test test-fast test-all lint format bench docs wheel vllm clean distclean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +39,14 @@ help: ## this list
 demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, particle filter; table and figure in runs/
 	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
 
-test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the whole test suite (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the tests, ten minutes (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(TIER)" $(PYTEST_ARGS)
 
-test-fast: PYTEST_ARGS += -m "not slow"
-test-fast: test ## the suite without its slow tests
+test-fast: TIER = not slow
+test-fast: test ## those that take less than a second each, two minutes
+
+test-all: TIER = long or not long
+test-all: test ## all of them, the long ones too (tests/tiers.py says which those are)
 
 lint: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## ruff (rules and format) and pyright
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-from tests import _typechecker
+from tests import _typechecker, tiers
 
 _typechecker.install()  # before smcgen is imported
 
@@ -52,6 +52,20 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", type=Path, help="append what each test costs to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if path := config.getoption("--costs"):
+        config.pluginmanager.register(tiers.Meter(path.absolute()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.mark(items)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

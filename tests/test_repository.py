@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiers
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "smcgen"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -208,3 +210,9 @@ def test_citation_has_the_version():
 
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {__version__}\n" in citation
+
+
+def test_tiers_are_of_tests_that_exist():
+    for test in {*tiers.measured(), *tiers.ESSENTIAL}:
+        path, _, name = test.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(), test

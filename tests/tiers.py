@@ -1,0 +1,107 @@
+"""How dear each test is, as measured, and the three tiers that follow from it.
+
+`tests/costs.tsv` has the processor seconds of every test that takes more than `WORTH_NOTING`. A test that takes more
+than `SLOW` is marked `slow`, one that takes more than `LONG` is marked `long`, unless it is one of the `ESSENTIAL`,
+which are run at every change whatever they cost. Tests that have not been measured yet keep the marks that they are
+written with.
+
+    make test-fast    not slow                   two minutes
+    make test         not long                   ten minutes
+    make test-all     everything, every night
+
+`pytest --costs FILE` measures; `python -m tests.tiers FILE` makes `tests/costs.tsv` from it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).with_name("costs.tsv")
+WORTH_NOTING, SLOW, LONG = 0.5, 0.8, 2.5
+
+# The exact case that each part of the library is built on, where all of its tests are dear; the main jobs; and the
+# faults that are hardest to see.
+ESSENTIAL = frozenset(
+    f"tests/{test}"
+    for test in (
+        "core/test_smc_laws.py::test_unbiased_against_the_kalman_filter[3-0.7]",
+        "core/test_layout.py::test_eight_devices_give_what_one_gives",
+        "ssm/test_laws.py::test_five_dimensions_with_gaps[Linear-bootstrap]",
+        "ssm/test_laws.py::test_the_theta_logistic_model",
+        "inference/test_chains.py::test_pmmh_draws_from_the_posterior",
+        "inference/test_chains.py::test_particle_gibbs_draws_from_the_posterior[kernel1-backward]",
+        "inference/test_smc2.py::test_evidence_is_unbiased",
+        "samplers/test_laws.py::test_standard_and_waste_free_on_linear_regression[1]",
+        "samplers/test_laws.py::test_logistic_regression",
+        "samplers/test_laws.py::test_ising_with_a_kernel_of_ones_own",
+        "samplers/test_run.py::test_twenty_dimensions_with_what_a_pilot_found",
+        "diffusion/test_gaussian_laws.py::test_evidence_and_posterior",
+        "diffusion/test_mixture_laws.py::test_every_twist_and_guidance_have_the_same_target",
+        "diffusion/test_conditional.py::test_the_target_is_invariant[backward sampling]",
+        "text/test_engine_laws.py::test_the_enumerated_law_is_one[vllm]",
+        "text/engines/test_vllm.py::test_512_particles_share_128_places",
+        "text/engines/test_vllm.py::test_too_little_memory_changes_no_text",
+        "text/engines/test_vllm_faults.py::test_an_engine_that_dies_is_built_again_until_it_dies_for_good",
+        "scaling/evaluation/test_actors.py::test_an_actor_that_is_killed_costs_its_problem_a_second_run_and_nothing_else",
+        "scaling/evaluation/test_run.py::test_a_kill_loses_no_finished_problem",
+        "serve/test_load.py::test_every_client_gets_its_own_answer",
+        "test_api_surface.py::test_public_api_is_the_one_on_file",
+        "test_cli.py::test_demo_writes_table_figure_and_trace",
+        "test_docs.py::test_on_its_own[README]",
+        "test_docs.py::test_readme_code_runs[4]",
+    )
+)
+
+
+def measured() -> dict[str, float]:
+    """Processor seconds by test, of those that cost more than `WORTH_NOTING`."""
+    rows = (line.rsplit("\t", 1) for line in FILE.read_text().splitlines())
+    return {test: float(seconds) for test, seconds in rows}
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Add `slow` and `long` to the tests that are."""
+    costs = measured()
+    for item in items:
+        seconds = costs.get(item.nodeid, 0.0)
+        if (seconds > LONG and item.nodeid not in ESSENTIAL) or item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.long)
+            item.add_marker(pytest.mark.slow)
+        elif seconds > SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
+class Meter:
+    """Writes what each test costs, with what its fixtures and its finished children do."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        before = sum(os.times()[:4])
+        result = yield
+        row = json.dumps([item.nodeid, sum(os.times()[:4]) - before])
+        with self._path.open("a") as file:  # one write of one line: workers append to the same file
+            file.write(row + "\n")
+        return result
+
+
+def main(path: Path) -> None:
+    """Make `tests/costs.tsv` from what `pytest --costs` wrote; tests that it did not run are forgotten."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    dear = sorted((test, seconds) for test, seconds in rows if seconds > WORTH_NOTING)
+    FILE.write_text("".join(f"{test}\t{seconds:.1f}\n" for test, seconds in dear))
+    total = sum(seconds for _, seconds in rows)
+    brief = sum(seconds for test, seconds in rows if seconds <= LONG or test in ESSENTIAL)
+    print(f"{len(rows)} tests, {total:.0f} s of processor time; {brief:.0f} s of them not long")
+    if strangers := ESSENTIAL - {test for test, _ in rows}:
+        print("essential tests that were not run:", *sorted(strangers), sep="\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
