@@ -9,8 +9,8 @@ class a line in `smcgen.scaling.registry`.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -80,22 +80,10 @@ class Strategy(ABC):
             SMCInterrupted and whatever an engine, a reward or the callback raises: `error.result` has the outcomes so
                 far (None for a prompt without any), if there are any.
         """
-        if self.needs_reward and reward is None:
-            raise InvalidArgument("reward", None, f"a reward for strategy {self.name!r}")
-        rule = as_selection(self.selection or self.default_rule(writing.answer is not None))
-        if (self.needs_answer or rule.needs_answer) and writing.answer is None:
-            what = f"strategy {self.name!r} with selection {rule.name!r}"
-            raise InvalidArgument("writing.answer", None, f"an extractor for {what}")
-        job = Job.of(
-            engine, prompts, reward, budget, key, writing, progress=progress, callback=callback
-        )
-        try:
-            self.write(job)
-        except BaseException as error:  # nothing is lost
-            if any(job.runs):
-                error.result = self._outcomes(job, rule)  # pyright: ignore[reportAttributeAccessIssue]
-            raise
-        return self._outcomes(job, rule)
+        shown: dict[str, Any] = {"progress": progress, "callback": callback}
+        return together([self], engine, prompts, reward, budget, key=key, writing=writing, **shown)[
+            0
+        ]
 
     async def arun(self, *args: Any, **options: Any) -> Any:
         """`run` in a thread of its own, so that an event loop goes on."""
@@ -113,7 +101,32 @@ class Strategy(ABC):
         """The runs whose texts are candidates: all of them, unless the strategy says otherwise."""
         return runs
 
-    def _outcomes(self, job: Job, rule: Selection) -> Any:
+    @property
+    def writes(self) -> tuple[Any, ...]:
+        """What decides which texts it writes: strategies for which that is equal write the same, see `together`."""
+        return type(self), self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options but the selection."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "selection"}
+
+    def chooses(self, reward: Any, writing: Writing) -> Selection:
+        """The rule that chooses.
+
+        Raises:
+            InvalidArgument: a reward or an answer is missing.
+        """
+        if self.needs_reward and reward is None:
+            raise InvalidArgument("reward", None, f"a reward for strategy {self.name!r}")
+        rule = as_selection(self.selection or self.default_rule(writing.answer is not None))
+        if (self.needs_answer or rule.needs_answer) and writing.answer is None:
+            what = f"strategy {self.name!r} with selection {rule.name!r}"
+            raise InvalidArgument("writing.answer", None, f"an extractor for {what}")
+        return rule
+
+    def outcomes(self, job: Job, rule: Selection) -> Any:
+        """Of all prompts, as `run` returns them."""
         keys = job.keys_of(job.everyone, 0)
         outcomes = [self.outcome(job, b, rule, keys[b]) for b in range(len(job.prompts))]
         return outcomes[0] if job.single else outcomes
@@ -141,6 +154,33 @@ class Strategy(ABC):
             runs,
             of,
         )
+
+
+def together(
+    strategies: Sequence[Strategy],
+    engine: Any,
+    prompts: Any,
+    reward: Any,
+    budget: int | Budget,
+    *,
+    key: Any,
+    writing: Writing,
+    **shown: Any,
+) -> list[Any]:
+    """What `run` of each strategy would return, for strategies of equal `writes`: texts are written once.
+
+    Each outcome's cost is that of writing them.
+    """
+    rules = [strategy.chooses(reward, writing) for strategy in strategies]
+    job = Job.of(engine, prompts, reward, budget, key, writing, **shown)
+    try:
+        strategies[0].write(job)
+    except BaseException as error:  # nothing is lost
+        if any(job.runs):
+            so_far = strategies[0].outcomes(job, rules[0])
+            error.result = so_far  # pyright: ignore[reportAttributeAccessIssue]
+        raise
+    return [s.outcomes(job, rule) for s, rule in zip(strategies, rules, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

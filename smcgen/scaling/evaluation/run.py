@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smcgen.core.arguments import check_counts
 from smcgen.errors import InvalidArgument
 from smcgen.scaling.evaluation.journal import EvaluationError, Journal
 from smcgen.scaling.evaluation.live import LiveTable
@@ -65,6 +66,10 @@ def evaluate(
     # both may refuse what they are given: now, not at the first problem
     if writing.extract is None or writing.same is None:
         raise InvalidArgument("writing.answer", None, "how an answer is read")
+    check_counts(0, retries=retries)
+    check_counts(patience=patience)
+    if reward_timeout is not None and not reward_timeout > 0:
+        raise InvalidArgument("reward_timeout", reward_timeout, "None or a number of seconds > 0")
     rewards = dict(reward) if isinstance(reward, Mapping) else {"reward": reward}
     rewards = {str(name): r for name, r in rewards.items() if r is not None}
     plan = plan_of(task, strategies, list(rewards), budgets, seeds, batch)

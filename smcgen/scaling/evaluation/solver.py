@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from smcgen.core.status import Status
+from smcgen.scaling.base import together
 from smcgen.scaling.evaluation.journal import EvaluationError
 from smcgen.scaling.evaluation.later import made
 from smcgen.scaling.evaluation.records import Record
@@ -70,36 +71,38 @@ class Solver:
                 for some in (unit.problems[:half], unit.problems[half:]):
                     yield from self.solve(replace(unit, problems=some))
             else:
-                yield [self._alone(unit, error)]
+                yield self._alone(unit, error)
             return
         yield self._records(unit, outcomes, 1)
 
-    def _run(self, unit: Unit) -> list[Outcome]:
+    def _run(self, unit: Unit) -> list[list[Outcome]]:
+        """Each strategy's outcomes."""
         reward = None if unit.reward is None else self.rewards[unit.reward]
-        outcomes = unit.strategy.run(
-            self.engine,
-            [p.prompt for p in unit.problems],
-            reward,
-            unit.budget,
-            key=problem_keys(unit.seed, unit.problems),
-            writing=self.writing,
-        )
-        if any(outcome.status is Status.INTERRUPTED for outcome in outcomes):
+        prompts, budget = [p.prompt for p in unit.problems], unit.budget
+        keys = problem_keys(unit.seed, unit.problems)
+        options: dict[str, Any] = {"key": keys, "writing": self.writing}
+        strategies = list(unit.strategies.values())
+        if len(strategies) == 1:  # which may have a `run` of its own
+            found = [strategies[0].run(self.engine, prompts, reward, budget, **options)]
+        else:
+            found = together(strategies, self.engine, prompts, reward, budget, **options)
+        if any(outcome.status is Status.INTERRUPTED for outcome in found[0]):
             raise KeyboardInterrupt  # half a run is no measurement
-        return outcomes
+        return found
 
-    def _alone(self, unit: Unit, error: Exception) -> Record:
+    def _alone(self, unit: Unit, error: Exception) -> list[Record]:
         """A problem that has failed on its own."""
         for attempt in range(2, self.retries + 2):
             try:
-                return self._records(unit, self._run(unit), attempt)[0]
+                return self._records(unit, self._run(unit), attempt)
             except EvaluationError:
                 raise
             except Exception as again:
                 error = again
         said = f"{type(error).__name__}: {error}"
         self._failed(said, error)
-        return self._blank(unit, 0, status="FAILED", error=said, attempts=self.retries + 1)
+        fields = {"status": "FAILED", "error": said, "attempts": self.retries + 1}
+        return [self._blank(unit, name, 0, **fields) for name in unit.strategies]
 
     def _failed(self, said: str, error: Exception | None = None) -> None:
         self._failures += 1
@@ -108,15 +111,26 @@ class Solver:
                 f"{self._failures} problems failed one after another, the last with {said}"
             ) from error
 
-    def _records(self, unit: Unit, outcomes: Sequence[Outcome], attempts: int) -> list[Record]:
-        return [self._record(unit, i, o, attempts) for i, o in enumerate(outcomes)]
+    def _records(
+        self, unit: Unit, found: Sequence[Sequence[Outcome]], attempts: int
+    ) -> list[Record]:
+        records = []
+        for i, outcomes in enumerate(zip(*found, strict=True)):
+            pairs = zip(unit.strategies, outcomes, strict=True)
+            of = [self._record(unit, name, i, outcome, attempts) for name, outcome in pairs]
+            records += of
+            if failed := [r.status for r in of if r.error is not None]:
+                self._failed(failed[0])
+            else:
+                self._failures = 0
+        return records
 
-    def _blank(self, unit: Unit, i: int, **fields: Any) -> Record:
+    def _blank(self, unit: Unit, strategy: str, i: int, **fields: Any) -> Record:
         problem = unit.problems[i]
-        key = unit.key(problem)._asdict()
+        key = unit.key(problem, strategy)._asdict()
         return Record(**key, digest=problem.digest, expected=problem.answer, **fields)
 
-    def _record(self, unit: Unit, i: int, outcome: Outcome, attempts: int) -> Record:
+    def _record(self, unit: Unit, strategy: str, i: int, outcome: Outcome, attempts: int) -> Record:
         expected = unit.problems[i].answer
         of = outcome.candidates.answers
         answers = list(of if of is not None else map(self._extract, outcome.texts))
@@ -125,12 +139,9 @@ class Solver:
         possible = bool(outcome.weights.sum() > 0)  # else no text is, and so no answer
         answer = answers[outcome.chosen] if possible else None
         fine = outcome.status in _FINE
-        if fine:
-            self._failures = 0
-        else:
-            self._failed(outcome.status.name)
         return self._blank(
             unit,
+            strategy,
             i,
             answer=answer,
             right=possible and fine and right[outcome.chosen],

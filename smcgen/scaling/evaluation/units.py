@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -20,19 +20,17 @@ _MOST = 64  # problems in one batch: what a kill loses at most
 
 @dataclass(frozen=True)
 class Unit:
-    """Problems for one engine call."""
+    """Problems for one engine call, by a strategy, or by several that choose among the same texts."""
 
-    strategy_name: str
-    strategy: Strategy
+    strategies: Mapping[str, Strategy]
     budget: Budget
     seed: int
     reward: str | None
     problems: Sequence[Problem]
 
-    def key(self, problem: Problem) -> Key:
+    def key(self, problem: Problem, strategy: str) -> Key:
         """What a problem's record is about."""
-        budget = budget_name(self.budget)
-        return Key(problem.id, self.reward, self.strategy_name, budget, self.seed)
+        return Key(problem.id, self.reward, strategy, budget_name(self.budget), self.seed)
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,35 @@ class Plan:
     def units(self, done: Container[Key] = ()) -> Iterator[Unit]:
         """What is not done yet. Seed by seed and from small budgets to large, so that an early stop has something."""
         for seed in self.seeds:
-            for reward, name, budget in sorted(self.cells(), key=lambda c: budget_size(c[2])):
-                unit = Unit(name, self.strategies[name], self.budgets[budget], seed, reward, ())
-                left = [p for p in self.task if unit.key(p) not in done]
+            for reward, budget, names in self.groups():
+                unit = Unit({}, self.budgets[budget], seed, reward, ())
+                left: dict[tuple[str, ...], list[Problem]] = {}
+                for p in self.task:
+                    missing = tuple(name for name in names if unit.key(p, name) not in done)
+                    left.setdefault(missing, []).append(p)
                 size = self.batch or min(_MOST, max(1, _ROWS // (unit.budget.rollouts or 64)))
-                for start in range(0, len(left), size):
-                    some = left[start : start + size]
-                    yield Unit(name, unit.strategy, unit.budget, seed, reward, some)
+                for missing in filter(None, left):
+                    strategies = {name: self.strategies[name] for name in missing}
+                    for start in range(0, len(left[missing]), size):
+                        some = left[missing][start : start + size]
+                        yield replace(unit, strategies=strategies, problems=some)
+
+    def groups(self) -> list[tuple[str | None, str, list[str]]]:
+        """(reward, budget, strategies that choose among the same texts), from small budgets to large."""
+        found: list[tuple[str | None, str, list[str]]] = []
+        for reward, name, budget in sorted(self.cells(), key=lambda c: budget_size(c[2])):
+            mine = (g[2] for g in found if g[:2] == (reward, budget))
+            alike = lambda names, name=name: self._alike(names[0], name)
+            if (names := next(filter(alike, mine), None)) is not None:
+                names.append(name)
+            else:
+                found.append((reward, budget, [name]))
+        return found
+
+    def _alike(self, *names: str) -> bool:
+        one, other = (self.strategies[name] for name in names)
+        usual = type(one).run is type(other).run is Strategy.run
+        return usual and one.writes == other.writes
 
     def __len__(self) -> int:
         return len(self.cells()) * len(self.seeds) * len(self.task)

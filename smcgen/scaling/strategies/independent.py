@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from smcgen.scaling.base import Rewarded, Strategy
 from smcgen.scaling.job import Job
@@ -21,6 +21,12 @@ class Independent(Strategy):
     def potential(self, job: Job) -> Potential | None:
         """What weights the texts; None: nothing."""
         return None
+
+    @property
+    def writes(self) -> tuple[Any, ...]:
+        """How they are chosen among makes no difference to independent texts."""
+        kind = type(self)
+        return kind.write, kind.potential, self.calls, self.options
 
     def write(self, job: Job) -> None:
         n = job.budget.texts(job.writing.max_tokens, self.calls)
