@@ -143,12 +143,14 @@ def test_with_resampling_a_learned_twist_reaches_the_evidence():
         return Twisted(model, Quadratic(p["root"] ** 2, p["h"], jnp.zeros(4)))
 
     log_z, watched = model.kalman(), []
-    options = {"n_particles": 8, "batch": 32, "steps": 200, "optimiser": optax.adam(0.1)}
+    # few particles and a large batch: the gradient's signal is the gap of the bound, its noise falls with the batch
+    rate = optax.adam(optax.cosine_decay_schedule(0.15, 300))
+    options = {"n_particles": 4, "batch": 64, "steps": 300, "optimiser": rate}
     options |= {"gradient": "score", "resampling": "multinomial", "callback": watched.append}
     found = fit(build, begin, 1, **options)
     assert -found.losses[:5].mean() < log_z - 0.2
-    assert -found.losses[-50:].mean() > log_z - 0.05
-    assert [step.step for step in watched] == list(range(50, 201, 50))
+    assert -found.losses[-50:].mean() > log_z - 0.01
+    assert [step.step for step in watched] == list(range(50, 301, 50))
     one = jax.jit(jax.vmap(lambda p, key: smcgen.smc(build(p), key, 4).log_evidence, (None, 0)))
     keys = jax.random.split(jax.random.key(3), 5000)
     for params in (begin, watched[1].params, found.params):
