@@ -123,7 +123,8 @@ class Job:
             raise
         self._keep(done, problems, before)
         found = [run.status for b in problems.tolist() for run in self.runs[b][-1:]]
-        if Status.INTERRUPTED in found:
+        unbegun = isinstance(done, list) and any(run is None for run in done)
+        if Status.INTERRUPTED in found or unbegun:
             raise SMCInterrupted("interrupted; .result has what there is", None)
         return done
 

@@ -91,14 +91,14 @@ class Ledger:
                 own[field.name] = [getattr(total, field.name)] * len(problems)
             elif field.name not in own:
                 weights = calls if field.name in by_calls else tokens
-                own[field.name] = _divided(getattr(total, field.name), weights)
+                own[field.name] = divided(getattr(total, field.name), weights)
         shares = [Cost(**{k: v[i] for k, v in own.items()}) for i in range(len(problems))]
         for b, cost in zip(problems.tolist(), shares, strict=True):
             self.cost[b] = self.cost[b] + cost
         return shares
 
 
-def _divided(total: int | float, weights: Int[np.ndarray, " p"]) -> list:
+def divided(total: int | float, weights: Int[np.ndarray, " p"]) -> list:
     """Parts in proportion to the weights that sum to the total; whole numbers if it is one."""
     weights = weights if weights.sum() > 0 else np.ones_like(weights)
     edges = total * (np.cumsum(weights) / weights.sum())

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int
 
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
-from smcgen.scaling.ledger import Ledger
+from smcgen.scaling.ledger import Ledger, divided
 from smcgen.text.engines.base import Engine, Extension, Law, Session
 from smcgen.text.factors.base import TokenFactor
 from smcgen.text.forwarding import Forwarding
@@ -51,7 +51,7 @@ class LimitedEngine:
     ) -> Session:
         """A session that keeps to the ledger."""
         session = self._engine.open(prompts, n, law, meter, completions)
-        return _LimitedSession(session, self._ledger, self._ledger.numbers(prompts), n)
+        return _LimitedSession(session, self._ledger, self._ledger.numbers(prompts), n, meter)
 
     def score(
         self,
@@ -70,6 +70,7 @@ class _LimitedSession(Forwarding):
     ledger: Ledger
     problems: Int[np.ndarray, " p"]
     n: int
+    meter: Meter
 
     def extend(
         self,
@@ -90,8 +91,12 @@ class _LimitedSession(Forwarding):
         wanted = np.bincount(owners, limits, minlength=len(left))
         share = np.where(wanted <= left, left, left // np.maximum(running, 1))
         allowed = np.minimum(limits, share[owners])
+        before = self.meter.read().tokens_generated
         new = self.session.extend(rows, step, allowed, randomness, last, given, until)
-        np.add.at(self.ledger.tokens, owners, new.lengths)
+        # an engine that is asked for whole completions may have drawn more than the step has: it is spent all the same
+        more = self.meter.read().tokens_generated - before - int(new.lengths.sum())
+        spent = new.lengths + np.array(divided(max(0, more), new.lengths.astype(np.int64)))
+        np.add.at(self.ledger.tokens, owners, spent.astype(np.int64))
         cut = (new.finish == Finish.LENGTH) & (allowed < limits) & (new.lengths >= allowed)
         self.ledger.exhaust(owners[cut])
         return new

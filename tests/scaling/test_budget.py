@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from smcgen import scaling
-from smcgen.core.status import Status
+from smcgen.core.status import SMCInterrupted, Status
 from smcgen.errors import InvalidArgument
+from smcgen.scaling import job
 from smcgen.scaling.budget import as_budget
 from smcgen.scaling.strategies import votes
 from tests.scaling import exact
+from tests.text.toy import ToyEngine, ToySession
 
 LIMITS = [
     scaling.Budget(tokens=7),
@@ -128,3 +130,30 @@ def test_a_limit_of_reward_calls_ends_the_waves():
 def test_what_is_not_a_budget(make, named):
     with pytest.raises(InvalidArgument, match=named):
         make()
+
+
+class _Wasteful(ToySession):
+    """It throws away a token in each step."""
+
+    def extend(self, *args, **options):
+        self.meter.add(tokens_generated=1)
+        return super().extend(*args, **options)
+
+
+def test_tokens_that_an_engine_throws_away_are_counted():
+    engine = ToyEngine(3, max_tokens=exact.TOKENS)
+
+    class Throwing(ToyEngine):
+        def open(self, prompts, n, law, meter, completions=None):
+            return _Wasteful(engine, len(prompts) * n, law, meter)
+
+    outcome = scaling.Sample().run(Throwing(3, exact.TOKENS), "a", None, 3, writing=exact.WRITING)
+    steps = outcome.candidates.lengths.max()
+    assert outcome.cost.tokens_generated == outcome.candidates.lengths.sum() + steps
+
+
+def test_prompts_that_were_not_begun_when_ctrl_c_came_are_not_taken_for_done(monkeypatch):
+    monkeypatch.setattr(ToyEngine, "concurrent", True, raising=False)
+    monkeypatch.setattr(job, "smc_each", lambda models, *args, **options: [None] * len(models))
+    with pytest.raises(SMCInterrupted):
+        scaling.Sample().run(exact.ENGINE, ["a", "b"], None, 3, writing=exact.WRITING)
