@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -13,6 +14,8 @@ def lazy(
 
     def getattr_(name: str) -> Any:
         if name not in names:
+            if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+                return importlib.import_module(f"{package}.{name}")  # `smcgen.diffusion`
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(names[name]), name)
         setattr(sys.modules[package], name, value)

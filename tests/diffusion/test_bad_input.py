@@ -1,5 +1,7 @@
 """What a person may get wrong, through the public functions: each is said in words, where it went wrong."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import torch
 
 import smcgen
 from smcgen import diffusion
+from smcgen._lazy import lazy
 from smcgen.diffusion import DiffusionModel, FunctionReward, Gaussian, GaussianMixture, ddpm, steer
+from smcgen.diffusion.backends import JAX
 from smcgen.diffusion.backends.torch import Torch
 from smcgen.errors import InvalidArgument, ModelError, RewardError
 
@@ -94,6 +98,53 @@ def test_denoisers():
             Gaussian(shrunk, flow, (2,), predicts)
 
 
+class Table:
+    """A denoiser that is neither a function nor a module, but holds a tensor."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, x, t):
+        return x * self.slope
+
+    def method(self, x, t):
+        return self(x, t)
+
+
+HALF, NET = torch.tensor(0.5), torch.nn.Linear(2, 2)
+helped = lambda x, t: HALF * x
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "is_torch"),
+    [
+        (lambda x, t: HALF * x, True),
+        (lambda x, t: NET(x), True),
+        (lambda x, t: helped(x, t), True),
+        (lambda x, t: torch.tanh(x), True),
+        (torch.compile(NET, backend="eager"), True),
+        (partial(helped), True),
+        (Table(HALF), True),
+        (Table(HALF).method, True),
+        (Table(jnp.ones(2)), False),
+        (lambda x, t: 0.5 * jnp.tanh(x), False),
+        (jax.jit(lambda x, t: 0.5 * x), False),
+        (shrunk, False),
+    ],
+)
+def test_whose_tensors_a_denoiser_takes(denoiser, is_torch):
+    assert isinstance(Gaussian(denoiser, ddpm(3), (2,), "data").backend, Torch) == is_torch
+
+
+def test_a_jax_denoiser_that_gives_torch_tensors(unchecked):
+    kernel = Gaussian(lambda x, t: TORCH[0](np.array(x)), ddpm(3), (2,), "data", backend=JAX())
+    with pytest.raises(InvalidArgument, match="a torch tensor.*backend=Torch"):
+        smcgen.smc(DiffusionModel(kernel, by_hand), 0, 4)
+
+
+TORCH, by_hand = [torch.from_numpy], lambda x: np.asarray(x)[:, 0]
+
+
 def test_mixtures(unchecked):
     means = GaussianMixture([[0.0], [1.0]], 1.0, ddpm(3), weights=[0.5, 0.5]).means
     assert means.shape == (2, 1)
@@ -129,3 +180,12 @@ def test_a_model_takes_what_steer_takes():
     by_hand = DiffusionModel(MIXTURE, lambda x: np.asarray(x)[:, 0])
     assert not by_hand.traceable
     assert np.isfinite(smcgen.smc(by_hand, 0, 4).log_evidence)
+
+
+def test_a_package_is_an_attribute_before_it_is_imported():
+    """`import smcgen; smcgen.diffusion.steer(...)`, as the documents write it."""
+    get, _ = lazy("smcgen", {})
+    assert get("diffusion") is diffusion
+    for name in ("nothing", "_lazy"):
+        with pytest.raises(AttributeError, match=name):
+            get(name)

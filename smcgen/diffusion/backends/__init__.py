@@ -3,34 +3,64 @@
 import inspect
 import sys
 from functools import partial
+from types import ModuleType
 from typing import Any
+
+from jax import Array
 
 from smcgen.diffusion.backends.base import Backend as Backend
 from smcgen.diffusion.backends.jax import JAX as JAX
 
+_DEPTH = 3  # functions that call functions that call functions
+
 
 def backend_of(denoiser: Any) -> Backend:
-    """torch, where its parameters are, for a torch module or a function that uses one or torch itself; else JAX."""
+    """torch, where its parameters are, for what uses a torch module, tensor or torch itself; else JAX.
+
+    A function is judged by what it names, and if that is neither torch nor JAX, by what those name in turn.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         return JAX()
-    uses = [denoiser, *_used_by(denoiser)]
-    module = next((u for u in uses if isinstance(u, torch.nn.Module)), None)
-    if module is None and not any(u is torch for u in uses):
-        return JAX()
-    from smcgen.diffusion.backends.torch import Torch
+    uses = [denoiser]
+    for _ in range(_DEPTH + 1):
+        module = next((u for u in uses if isinstance(u, torch.nn.Module)), None)
+        tensor = next((u for u in uses if isinstance(u, torch.Tensor)), None)
+        if module is not None or tensor is not None or any(map(_is_torch, uses)):
+            from smcgen.diffusion.backends.torch import Torch
 
-    parameter = None if module is None else next(module.parameters(), None)
-    return Torch() if parameter is None else Torch(parameter.device)
+            at = tensor if module is None else next(module.parameters(), None)
+            return Torch() if at is None else Torch(at.device)
+        if any(map(_is_jax, uses)):
+            return JAX()
+        uses = [named for u in uses for named in _used_by(u)]
+    return JAX()
 
 
-def _used_by(function: Any) -> list[Any]:
-    """What a function names: globals, what it closes over, the object whose method it is."""
-    if isinstance(function, partial):
-        return [function.func, *function.args, *_used_by(function.func)]
-    owner = [function.__self__] if inspect.ismethod(function) else []
-    try:
-        found = inspect.getclosurevars(function)
-    except (TypeError, ValueError):  # an object that is called, or a built-in function
-        return owner
-    return [*owner, *found.nonlocals.values(), *found.globals.values()]
+def _is_torch(thing: Any) -> bool:
+    """torch, one of its submodules, or a function or class of it."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+    return isinstance(name, str) and name.partition(".")[0] == "torch"
+
+
+def _is_jax(thing: Any) -> bool:
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+    jaxes = ("jax", "jaxlib", "flax")
+    named = isinstance(name, str) and name.partition(".")[0] in jaxes
+    return isinstance(thing, Array) or (named and not isinstance(thing, partial))
+
+
+def _used_by(thing: Any) -> list[Any]:
+    """What a function names: globals, what it closes over, the object whose method it is; what an object holds."""
+    if isinstance(thing, ModuleType | type):
+        return []
+    if isinstance(thing, partial):
+        return [thing.func, *thing.args, *thing.keywords.values()]
+    if inspect.ismethod(thing):
+        return [thing.__self__, thing.__func__]
+    if inspect.isfunction(thing):
+        found = inspect.getclosurevars(thing)
+        return [*found.nonlocals.values(), *found.globals.values()]
+    called = type(thing).__call__ if callable(thing) else None
+    held = [*vars(thing).values()] if hasattr(thing, "__dict__") else []
+    return [*held, called] if inspect.isfunction(called) else held

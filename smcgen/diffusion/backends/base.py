@@ -42,6 +42,10 @@ class Backend(Protocol):
         """An array of numbers as a tensor of this backend, floats in its dtype."""
         ...
 
+    def check(self, out: Any) -> None:
+        """Raise `InvalidArgument` if what a denoiser returned is a tensor of the other framework."""
+        ...
+
     def per_row(self, values: Any) -> PerRow:
         """Scores of shape (rows,), a tensor of any framework or a list, as numbers per row."""
         ...

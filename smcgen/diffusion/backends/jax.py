@@ -12,7 +12,7 @@ from jax.nn import logsumexp
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
-from smcgen.errors import RewardError
+from smcgen.errors import InvalidArgument, RewardError
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class JAX:
 
     def tensor(self, values: Any) -> Tensor:
         return jnp.asarray(values)
+
+    def check(self, out: Any) -> None:
+        if type(out).__module__.partition(".")[0] == "torch":
+            allowed = "a JAX array; or the kernel needs backend=Torch(), of smcgen.diffusion.backends.torch"
+            raise InvalidArgument("denoiser", "one that returned a torch tensor", allowed)
 
     def per_row(self, values: Any) -> PerRow:
         if isinstance(values, list | tuple):

@@ -14,7 +14,7 @@ import torch
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
 from smcgen.diffusion.backends.jax import draw_normal, to_numpy
-from smcgen.errors import RewardError
+from smcgen.errors import InvalidArgument, RewardError
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Torch:
             values = torch.from_numpy(np.array(values))
         dtype = self.dtype if values.is_floating_point() else values.dtype
         return values.to(self.device, dtype)
+
+    def check(self, out: Any) -> None:
+        if not isinstance(out, torch.Tensor):
+            allowed = (
+                "a torch tensor; or the kernel needs backend=JAX(), of smcgen.diffusion.backends"
+            )
+            raise InvalidArgument("denoiser", f"one that returned {type(out).__name__}", allowed)
 
     def per_row(self, values: Any) -> PerRow:
         if isinstance(values, list | tuple):

@@ -112,6 +112,7 @@ class Gaussian(Kernel):
         a, s = at(self.schedule.alpha, t), at(self.schedule.sigma, t)
         time = at(self.schedule.time, t)
         out = self.denoiser(x, time, problem) if self.conditional else self.denoiser(x, time)
+        self.backend.check(out)
         if tuple(np.shape(out)) != tuple(x.shape):
             came = f"one that returned shape {tuple(np.shape(out))}"
             raise InvalidArgument("denoiser", came, f"shape {tuple(x.shape)}, as its argument has")

@@ -190,6 +190,7 @@ class Masked(Kernel):
         time = (self.blocks - t // self.steps - 1 + within) / self.blocks
         extra = (problem,) if self.conditional else ()
         logits = self.denoiser(x, time, *extra)
+        self.backend.check(logits)
         expected = tuple(x[:, self._columns(t)].shape)
         if len(logits.shape) != 3 or tuple(logits.shape[:2]) != expected:
             came = f"one that returned shape {tuple(logits.shape)}"
