@@ -82,6 +82,8 @@ _NAMES = {
     "as_strategy": "smcgen.scaling.registry",
 }
 __all__ = [
+    "AdaptiveAllocation",
+    "AdaptiveConsistency",
     "ParticleGibbs",
     "PGAS",
     "BeamSearch",
@@ -94,9 +96,12 @@ __all__ = [
     "FirstFinish",
     "LookaheadSearch",
     "Majority",
+    "MCTS",
     "MultiTemperature",
     "Outcome",
     "ParticleFilter",
+    "ParallelTempering",
+    "PruneRedundant",
     "PuriParticleFilter",
     "RPC",
     "STRATEGIES",

@@ -107,6 +107,11 @@ def test_errors_name_what_is_missing():
         scaling.Sample(selection="worst").run(exact.ENGINE, "a", writing=exact.WRITING)
 
 
+def test_every_strategy_is_a_public_name():
+    public = {getattr(scaling, name) for name in scaling.__all__}
+    assert public >= set(scaling.STRATEGIES.values())
+
+
 def test_another_rule_on_the_same_texts():
     outcome = exact.run(scaling.BestOfN(), prompts=2)[0]
     weighted = exact.run(scaling.WeightedBestOfN(), prompts=2)[0]
