@@ -89,11 +89,11 @@ class Masked(Kernel):
     blocks: int = field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
+        settle = lambda name, value: object.__setattr__(self, name, value)
+        settle("order", resolve_order(self.order))
         if self.blocks:
             return  # checked before: JAX builds it again from its parts
-        settle = lambda name, value: object.__setattr__(self, name, value)
         settle("canvas", checked_canvas(self.canvas, self.mask_id))
-        settle("order", resolve_order(self.order))
         settle("blocks", blocks_of(self.canvas, self.mask_id, self.block_length, self.aligned))
         settle("never", tuple(int(i) for i in self.never))
         if self.prompts is not None:

@@ -1,5 +1,7 @@
 """The masked kernel: densities against enumeration, draws against densities, JAX against torch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -225,6 +227,7 @@ def test_greedy_steps_are_deterministic():
     assert make("confidence").deterministic == (True,) * T
     assert make("random").deterministic == (False,) * (T - 1) + (True,)
     assert Masked(toy.denoiser, L, MASK, T).deterministic == (False,) * T
+    assert replace(make("random"), order="confidence").deterministic == (True,) * T
 
 
 @pytest.mark.parametrize(
