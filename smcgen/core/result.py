@@ -165,9 +165,9 @@ class SMCResult:
 
         `V = 1 - (n / (n - 1))^(r + 1) (1 - sum_e W_e^2)`, W_e the weight of founder e's descendants and r the number
         of resamplings, estimates the relative variance of Z-hat (Lee and Whiteley 2018): `Z-hat^2 V` is
-        unbiased for its variance under multinomial resampling at fixed times, an overestimate for
-        the other schemes. NaN where the genealogy says nothing: one founder is left, or V < 0,
-        which happens as founders become few; run more particles then, or several runs.
+        unbiased for its variance under multinomial resampling at fixed times. The other schemes copy less, and up
+        to r / n too much is taken off: where moves forget the past V is then too small. NaN where the
+        genealogy says nothing: one founder is left, or V < 0; run more particles then, or several runs.
         """
         variance = self._relative_variance()
         known = (variance >= 0) & (self.unique_founders > (self.n_particles > 1))

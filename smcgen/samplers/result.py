@@ -43,8 +43,10 @@ class SamplerResult(SMCResult):
     def log_evidence_stderr(self) -> Float[np.ndarray, "*p"]:
         """Standard error of each run's `log_evidence`, from that run alone.
 
-        Standard samplers: from the genealogy (Lee and Whiteley 2018). Waste-free: from the autocovariances of the
-        chains (Dau and Chopin 2022). Persistent sampling has none: NaN; use several runs.
+        Standard samplers: the larger of the root of `sum_t 1 / ESS_t - 1 / n` (t before a resampling), which takes it
+        that moves forget, and of the genealogy's (Lee and Whiteley 2018), which sees where they do not. Waste-free:
+        from the autocovariances of the chains (Dau and Chopin 2022). Persistent sampling has none: NaN; use several
+        runs. A run that failed: NaN.
         """
         return np.asarray(self.stderr)
 
@@ -129,5 +131,18 @@ def _told(at: np.ndarray) -> np.ndarray:
 
 def _stderr(run: SMCResult, trace: PyTree, length: int) -> np.ndarray:
     if length > 1:
-        return np.asarray(np.sqrt(np.nansum(np.asarray(trace.variance), axis=-1)))
-    return np.asarray(run.log_evidence_stderr)
+        error = np.sqrt(np.nansum(np.asarray(trace.variance), axis=-1))
+    else:
+        # a scheme that copies less than multinomial makes the genealogy's error too small, or NaN
+        error = np.fmax(run.log_evidence_stderr, _if_moves_forget(run, trace))
+    return np.asarray(np.where(np.asarray(run.status) == Status.OK, error, np.nan))
+
+
+def _if_moves_forget(run: SMCResult, trace: PyTree) -> np.ndarray:
+    """`sum 1 / ESS - 1 / n` over the times before a resampling and the last one: each a mean of independent weights."""
+    resampled = np.asarray(run.resampled)
+    end = np.concatenate([resampled, np.ones_like(resampled[:1])])
+    ess = np.moveaxis(np.asarray(trace.ess, np.float64), -1, 0)[: len(end)]
+    ess = np.where(ess > 0, ess, np.nan)  # of a run that failed
+    variance = np.maximum(1 / ess - 1 / run.n_particles, 0.0)
+    return np.asarray(np.sqrt(np.sum(np.where(end, variance, 0.0), axis=0)))

@@ -49,6 +49,17 @@ def test_waste_free_knows_its_error():
 
 
 @pytest.mark.slow
+def test_a_standard_run_always_has_an_error():
+    """Of the size of the spread over runs, which that of the genealogy alone is not with systematic resampling."""
+    run = sample(LINEAR, 2, 160, kernel="random_walk", ladder=LADDER, ess_threshold=1, n_runs=400)
+    log_z, _, _ = models.exact_linear(X3, Y3, SIGMA)
+    log_ratio = np.asarray(run.log_evidence, np.float64) - log_z
+    assert_unbiased(np.exp(log_ratio), 1.0, "Z")
+    assert np.all(run.log_evidence_stderr > 0)
+    assert 0.7 < np.mean(run.log_evidence_stderr**2) / log_ratio.var() < 1.5
+
+
+@pytest.mark.slow
 def test_both_modes_of_a_mixture_are_found():
     """N(-4, .5^2) and N(4, .5^2), weights 1/4 and 3/4, mass 3, from N(0, 5^2) by conditional ESS."""
 
@@ -112,7 +123,9 @@ def test_densities_that_cannot_be_used(value, message):
     with pytest.raises(SMCError, match=message) as error:
         sample(path, 0, 8, ladder=[1.0], **OPTIONS)
     assert error.value.result.particles.shape == (8, 3)
-    assert not sample(path, 0, 8, ladder=[1.0], on_error="return", **OPTIONS).ok
+    failed = sample(path, 0, 8, ladder=[1.0], on_error="return", **OPTIONS)
+    assert not failed.ok
+    assert np.isnan(failed.log_evidence_stderr)
 
 
 @pytest.mark.parametrize(
