@@ -111,7 +111,10 @@ class Tree:
         self.held = {0: self.root}  # by row
         self._free = list(range(1, rows))
         self._low, self._high = np.inf, -np.inf
-        self.expansions = 0
+        self.drawn = 0  # steps, in all expansions
+        self.longest = 1  # tokens of a step
+        self.finished = False  # whether any text is
+        self.stuck = False  # nothing is left that could go on alone
         self.waiting = 1  # nodes that have not been expanded, and may be
 
     def nodes(self) -> Iterator[Node]:
@@ -135,10 +138,9 @@ class Tree:
                 continue
             _pend(leaf, 1)
             expands = leaf.row >= 0 and leaf.pending == 1
-            source, rows = leaf.row, self._claim(leaf) if expands else []
-            if rows:
-                plans.append(Expansion(leaf, source, rows))
-                self.expansions += 1
+            plan = self._expansion(leaf, self.rules.width) if expands else None
+            if plan:
+                plans.append(plan)
             else:  # it is being expanded already: the loss stays until another way is better
                 blocked.append(leaf)
                 if not self.root.children:
@@ -146,6 +148,28 @@ class Tree:
         for leaf in blocked:
             _pend(leaf, -1)
         return plans
+
+    def leading(self) -> Node:
+        """The end of the line that was visited most; of an evicted one, the most visited end that is held."""
+        node = self.root
+        while node.children:
+            node = max(node.children.values(), key=self._visited)
+        if node.row >= 0:
+            return node
+        ends = [v for v in self.held.values() if not v.ended and not v.children]
+        return max(ends, key=self._visited, default=node)
+
+    def go_on(self) -> list[Expansion]:
+        """The leading line alone, by a single step."""
+        leaf = self.leading()
+        plan = None
+        if leaf.row >= 0 and not leaf.ended:
+            _pend(leaf, 1)  # so that it is not evicted to make place for its own continuation
+            plan = self._expansion(leaf, 1)
+            if plan is None:
+                _pend(leaf, -1)
+        self.stuck = plan is None
+        return [plan] if plan else []
 
     def grown(self, plan: Expansion, drawn: list[Drawn]) -> None:
         """What was drawn: equal steps are one child, and the simulation's result goes up."""
@@ -160,6 +184,8 @@ class Tree:
             return
         self.waiting -= leaf.draws == 0
         leaf.draws += len(real)
+        self.longest = max(self.longest, *(len(d.tokens) for d in real))
+        self.finished |= any(d.ended and d.alive for d in real)
         for d in drawn:
             known = leaf.children.get(d.tokens)
             if known is not None:
@@ -212,21 +238,39 @@ class Tree:
             node.total += value
             node.best = max((child.best for child in node.children.values()), default=node.value)
 
-    def _claim(self, leaf: Node) -> list[int]:
+    def _visited(self, node: Node) -> tuple[int, float]:
+        return node.visits, self.worth(node)
+
+    def _expansion(self, leaf: Node, width: int) -> Expansion | None:
+        source, rows = leaf.row, self._claim(leaf, width)
+        self.drawn += len(rows)
+        return Expansion(leaf, source, rows) if rows else None
+
+    def _claim(self, leaf: Node, width: int) -> list[int]:
         """Rows for the draws behind a node: its own unless it may be drawn from again, free ones, then others'."""
         rows: list[int] = []
         if self.rules.widening is None:
             rows, leaf.row = [leaf.row], -1
             del self.held[rows[0]]
-        while len(rows) < self.rules.width:
+        while len(rows) < width:
             if not self._free and not self._evict():
                 break
             rows.append(self._free.pop(0))
+        if not rows:
+            rows, leaf.row = [leaf.row], -1
+            del self.held[rows[0]]
         return rows
 
     def _evict(self) -> bool:
-        """Free the row of a waiting node of the least value, else of an expanded one, else of a finished text."""
-        idle = [v for v in self.held.values() if not v.pending]
+        """Free the row of a waiting node of the least value, else of an expanded one, else of a finished text.
+
+        The best finished text stays: it is the answer so far.
+        """
+        # rows are copied all at once, so that one may be let go and drawn from in the same round
+        idle = [v for v in self.held.values() if v.draws or not v.pending]
+        finished = [v for v in self.held.values() if v.ended]
+        if finished:
+            idle.remove(max(finished, key=lambda v: v.value))
         if not idle:
             return False
         least = min(idle, key=lambda v: (v.ended, v.draws > 0, v.value))

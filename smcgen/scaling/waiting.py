@@ -14,7 +14,26 @@ from smcgen.text.texts import Finish
 
 @dataclass(frozen=True)
 class Waiting(TextModel):
-    """A text model that says when a problem's search is over, and whose steps continue the rows that it names."""
+    """A text model that says when a problem's search is over, and whose steps continue the rows that it names.
+
+    Attributes:
+        work: draws of each problem: rows that are continued by a step, in all steps together.
+        text_steps: steps that a text has at most.
+    """
+
+    work: int = 1
+    text_steps: int = 1
+
+    def room(self, drawn: int, depth: int) -> int:
+        """Draws that may be spread out, where those that end a text of `depth` steps are kept back.
+
+        A search that spreads out all of its draws may have many texts begun in the end and none finished.
+        """
+        return self.work - drawn - max(0, self.text_steps - depth - 1)
+
+    def rounds(self, width: int) -> int:
+        """Steps of the population that `work` may take: draws are made `width` at a time, in the end one by one."""
+        return self.work // width + width + self.text_steps + 1
 
     @abstractmethod
     def over(self, state: Any) -> Bool[np.ndarray, " problems"]:

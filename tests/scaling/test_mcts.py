@@ -8,6 +8,7 @@ import pytest
 from smcgen import scaling
 from smcgen.scaling.tree import Drawn, Rules, Tree
 from smcgen.text.rewards import FunctionReward
+from smcgen.text.texts import Finish
 from tests.laws import assert_law
 from tests.scaling import exact
 from tests.scaling.test_beam import children
@@ -131,3 +132,18 @@ def test_visits_are_simulations_and_values_are_those_below(backup, widening, row
             assert tree.worth(node) == max(map(tree.worth, below))
         if backup == "mean" and node.ended:
             assert tree.worth(node) == pytest.approx(node.value)
+
+
+@pytest.mark.parametrize("strategy", [scaling.MCTS(width=2), scaling.BestFirst(width=2)])
+@pytest.mark.parametrize(
+    "budget", [1, 24, scaling.Budget(tokens=30), scaling.Budget(rollouts=4, reward_calls=20)]
+)
+def test_a_search_ends_with_a_finished_text(strategy, budget):
+    """However small the budget, and though the reward likes the beginnings best: one text's needs are kept back."""
+    begun = FunctionReward(
+        lambda texts: [-float(len(x) + 50 * (x[-1:] == [EOS])) for x in texts], on="ids"
+    )
+    writing = scaling.Writing(step=1, max_steps=9, max_tokens=9)
+    engine = ToyEngine(3, max_tokens=9)
+    outcomes = strategy.run(engine, ["a"] * 20, begun, budget, key=3, writing=writing)
+    assert all(o.finish[o.chosen] != Finish.RUNNING for o in outcomes)

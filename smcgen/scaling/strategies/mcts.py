@@ -35,8 +35,9 @@ class MCTS(Rewarded):
     simulations. If values are those of the best text that can follow, the search goes to the best text that can be
     reached by the steps that were drawn. Otherwise it targets nothing.
 
-    There are `n * steps / width` expansions, which draw as many steps as n whole texts have; without a limit of
-    rollouts as many as the other limits allow. Simulations that end at finished texts cost nothing. Without
+    There are `n * steps` draws, as many as n whole texts have steps; without a limit of rollouts as many as the other
+    limits allow. Simulations that end at finished texts cost nothing. Until a text is finished, what one needs to its
+    end is kept back, and in the end the line that was visited most goes on alone, so that there is an answer. Without
     `widening` a tree all of whose nodes have been drawn from is searched no further. At most `held * n` nodes are
     held; the worst make place for others. The candidates are the (at most n) finished texts. Texts are limited by
     `max_tokens`: `Writing.max_steps` limits the work, not a single text.
@@ -90,13 +91,15 @@ class MCTS(Rewarded):
 
         def searching(**parts: Any) -> Searching:
             own: dict[str, Any] = {
-                "max_steps": max(1, work // rules.width) + 1,  # no text is cut off at a last step
+                "work": work,
+                "text_steps": job.writing.steps,
                 "rules": rules,
                 "leaves": self.leaves,
                 "ledger": job.ledger,
                 "exponent": probability and self.scale in (None, "log"),
             }
-            return Searching(**(parts | own))
+            model = Searching(**(parts | own))
+            return replace(model, max_steps=model.rounds(rules.width))
 
         potential = steered(job.reward, self.strength, None, self.scale)
         job.write(rows, potential, model=searching, ess_threshold=0.0)
@@ -149,27 +152,35 @@ class Searching(Waiting):
         forest = Forest(**vars(state), trees=trees, log_votes=np.zeros(len(state.texts)))
         return self._marked(forest)[0], log_g
 
-    @property
-    def expansions(self) -> int:
-        """Expansions of each tree, at most."""
-        return self.num_steps - 1
-
     def over(self, state: Forest) -> Bool[np.ndarray, " problems"]:
-        """Problems whose tree has all its expansions, or is all written, or that may write nothing any more."""
+        """Problems whose draws are made, or whose tree is all written, or that may write nothing any more."""
         halted = self.ledger.halted[self.ledger.numbers(self.prompts)]
         known = [
-            tree.expansions >= self.expansions
+            tree.drawn + (self.rules.width if tree.finished else 1) > self.work
+            or tree.stuck
             or (self.rules.widening is None and tree.waiting == 0)
             for tree in state.trees
         ]
         return halted | np.array(known, bool)
 
+    def planned(self, state: Forest, b: int) -> list[Expansion]:
+        """What is expanded next in a tree: leaves, or, where nothing is to spare, the leading line alone."""
+        tree, width = state.trees[b], self.rules.width
+        if tree.finished:
+            return tree.plan(min(self.leaves, (self.work - tree.drawn) // width))
+        leading, number = tree.leading(), self.ledger.numbers(self.prompts)[b]
+        depth = len(list(leading.path())) - 1
+        length = int(state.texts.lengths[b * state.texts.n + max(0, leading.row)])
+        calls = self.ledger.calls_left()[number] - max(0, self.text_steps - depth - 1)
+        tokens = self.ledger.tokens_left()[number] - (self.max_tokens - length)
+        room = min(self.room(tree.drawn, depth), int(calls), int(tokens) // tree.longest)
+        return tree.plan(min(self.leaves, room // width)) if room >= width else tree.go_on()
+
     def step(self, key: Any, t: Any, state: Any) -> tuple[TextState, Any]:
         n, planned = state.texts.n, list[_Planned]()
         ancestors, waiting = self.nobody(state)
         for b in np.flatnonzero(~self.over(state)).tolist():
-            tree = state.trees[b]
-            for plan in tree.plan(min(self.leaves, self.expansions - tree.expansions)):
+            for plan in self.planned(state, b):
                 ancestors[b, plan.rows], waiting[b, plan.rows] = plan.source, False
                 planned.append(_Planned(b, plan))
         state, log_g = self.continued(key, t, state, ancestors, waiting)
