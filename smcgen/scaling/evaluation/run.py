@@ -10,7 +10,8 @@ from smcgen.scaling.evaluation.journal import EvaluationError, Journal
 from smcgen.scaling.evaluation.live import LiveTable
 from smcgen.scaling.evaluation.results import Results
 from smcgen.scaling.evaluation.solver import Solver
-from smcgen.scaling.evaluation.tasks import Task
+from smcgen.scaling.evaluation.tasks import Problem, Task
+from smcgen.scaling.evaluation.tasks.load import as_task
 from smcgen.scaling.evaluation.units import Plan, plan_of
 from smcgen.scaling.evaluation.workers import Here, Workers
 from smcgen.scaling.writing import Writing
@@ -18,7 +19,7 @@ from smcgen.text.identity import identity
 
 
 def evaluate(
-    task: Task,
+    task: Task | Sequence[Problem] | str | Path,
     strategies: Any,
     engine: Any,
     reward: Any = None,
@@ -38,7 +39,7 @@ def evaluate(
     """Solve every problem by every strategy at every budget with every seed, and say how well.
 
     Args:
-        task: problems with answers, see `load_task`.
+        task: problems with answers, or the path of a file of them, see `load_task`.
         strategies: names, `Strategy`s, or a mapping of the names they are to have.
         engine: an engine or what `steer` takes as `model`; or a `Later` that makes one where it is used.
         reward: what steers; several by name, to compare them; or `Later`.
@@ -63,6 +64,7 @@ def evaluate(
         EvaluationError: `out` has records of other settings or cannot be written, or too much fails. What was
             recorded is kept, as after Ctrl-C: the same call goes on from there.
     """
+    task = as_task(task)
     # both may refuse what they are given: now, not at the first problem
     if writing.extract is None or writing.same is None:
         raise InvalidArgument("writing.answer", None, "how an answer is read")

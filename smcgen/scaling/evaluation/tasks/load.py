@@ -1,7 +1,7 @@
 """Reading problems from a file that the user has: JSON lines, or a JSON list."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,18 @@ def _parsed(data: bytes) -> Any:
 
 def _kind(row: Any) -> str:
     return str(row) if isinstance(row, NotAProblem) else f"it is a {type(row).__name__}"
+
+
+def as_task(task: Any) -> Task:
+    """A task: one as it is, a list of problems, or the path of a file of them.
+
+    Raises:
+        InvalidArgument: it is none of these.
+    """
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, str | Path):
+        return load_task(task)
+    if isinstance(task, Sequence) and all(isinstance(p, Problem) for p in task):
+        return Task("problems", task)
+    raise InvalidArgument("task", task, "a Task, a list of Problems, or the path of a file of them")
