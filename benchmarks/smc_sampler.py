@@ -4,9 +4,9 @@ The target is a 20-dimensional Gaussian with closed-form evidence; all sides hav
 ESS by an adaptive ladder, resample systematically and move by as many random-walk steps. Seconds per effective sample
 and the error of the log-evidence over the same number of runs, alternating, after a warm-up that compiles.
 
-A ratio of two errors over R runs is itself uncertain by a share of 1 / sqrt(R): the aim is that ours is not larger by
-more than two of these. (Over 200 runs of ours and 100 of particles errors were .27 and .25, the same within noise;
-without adapted scale, as particles has it, .27. particles does not move at the end of the ladder; we and blackjax do.)
+A ratio of two errors over R runs is itself uncertain by a share of 1 / sqrt(R). Over 200 runs of ours and 100 of
+particles the errors were .27 and .25, the same within noise; without adapted scale, as particles has it, ours was .27
+too. particles does not move at the end of the ladder; we and blackjax do.
 
 Run with `python benchmarks/smc_sampler.py` or `--full` for more runs.
 """
@@ -146,10 +146,9 @@ def main() -> None:
         costs[name] = 1e3 * np.median(times[:, i]) / ess
         error = f"{errors[name]:.3f} +- {errors[name] / np.sqrt(2 * runs):.3f}"
         report.row(name, median_and_spread(times[:, i]), error, ess, costs[name])
-    most = 1 + 2 / np.sqrt(runs)
     for peer in ("blackjax", "particles"):
         report.aim(f"seconds_per_effective_sample_over_{peer}", costs["smcgen"] / costs[peer], 1.0)
-        report.aim(f"log_evidence_error_over_{peer}", errors["smcgen"] / errors[peer], most)
+        report.aim(f"log_evidence_error_over_{peer}", errors["smcgen"] / errors[peer], 1.2)
     report.show(options.json)
 
 

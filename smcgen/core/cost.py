@@ -104,6 +104,10 @@ class Meter:
         for name, count in counts.items():
             self._counts[name] += count
 
+    def count(self, name: str) -> Any:
+        """One counter so far, without the clock or the memory."""
+        return self._counts[name]
+
     @contextmanager
     def reward(self) -> Iterator[None]:
         """Time the enclosed block as reward work."""

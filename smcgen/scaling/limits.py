@@ -91,12 +91,14 @@ class _LimitedSession(Forwarding):
         wanted = np.bincount(owners, limits, minlength=len(left))
         share = np.where(wanted <= left, left, left // np.maximum(running, 1))
         allowed = np.minimum(limits, share[owners])
-        before = self.meter.read().tokens_generated
+        before = self.meter.count("tokens_generated")
         new = self.session.extend(rows, step, allowed, randomness, last, given, until)
         # an engine that is asked for whole completions may have drawn more than the step has: it is spent all the same
-        more = self.meter.read().tokens_generated - before - int(new.lengths.sum())
-        spent = new.lengths + np.array(divided(max(0, more), new.lengths.astype(np.int64)))
-        np.add.at(self.ledger.tokens, owners, spent.astype(np.int64))
+        spent = new.lengths.astype(np.int64)
+        more = self.meter.count("tokens_generated") - before - int(spent.sum())
+        if more > 0:
+            spent += np.array(divided(more, spent))
+        np.add.at(self.ledger.tokens, owners, spent)
         cut = (new.finish == Finish.LENGTH) & (allowed < limits) & (new.lengths >= allowed)
         self.ledger.exhaust(owners[cut])
         return new

@@ -138,9 +138,8 @@ class Tree:
                 continue
             _pend(leaf, 1)
             expands = leaf.row >= 0 and leaf.pending == 1
-            plan = self._expansion(leaf, self.rules.width) if expands else None
-            if plan:
-                plans.append(plan)
+            if expands:
+                plans.append(self._expansion(leaf, self.rules.width))
             else:  # it is being expanded already: the loss stays until another way is better
                 blocked.append(leaf)
                 if not self.root.children:
@@ -162,14 +161,11 @@ class Tree:
     def go_on(self) -> list[Expansion]:
         """The leading line alone, by a single step."""
         leaf = self.leading()
-        plan = None
-        if leaf.row >= 0 and not leaf.ended:
-            _pend(leaf, 1)  # so that it is not evicted to make place for its own continuation
-            plan = self._expansion(leaf, 1)
-            if plan is None:
-                _pend(leaf, -1)
-        self.stuck = plan is None
-        return [plan] if plan else []
+        self.stuck = leaf.row < 0
+        if self.stuck:
+            return []
+        _pend(leaf, 1)  # so that it is not evicted to make place for its own continuation
+        return [self._expansion(leaf, 1)]
 
     def grown(self, plan: Expansion, drawn: list[Drawn]) -> None:
         """What was drawn: equal steps are one child, and the simulation's result goes up."""
@@ -241,25 +237,24 @@ class Tree:
     def _visited(self, node: Node) -> tuple[int, float]:
         return node.visits, self.worth(node)
 
-    def _expansion(self, leaf: Node, width: int) -> Expansion | None:
+    def _expansion(self, leaf: Node, width: int) -> Expansion:
         source, rows = leaf.row, self._claim(leaf, width)
         self.drawn += len(rows)
-        return Expansion(leaf, source, rows) if rows else None
+        return Expansion(leaf, source, rows)
 
     def _claim(self, leaf: Node, width: int) -> list[int]:
-        """Rows for the draws behind a node: its own unless it may be drawn from again, free ones, then others'."""
-        rows: list[int] = []
-        if self.rules.widening is None:
-            rows, leaf.row = [leaf.row], -1
-            del self.held[rows[0]]
+        """Rows for the draws behind a node: free ones, then others'; its own too unless it may be drawn from again."""
+        rows = self._own(leaf) if self.rules.widening is None else []
         while len(rows) < width:
             if not self._free and not self._evict():
                 break
             rows.append(self._free.pop(0))
-        if not rows:
-            rows, leaf.row = [leaf.row], -1
-            del self.held[rows[0]]
-        return rows
+        return rows or self._own(leaf)
+
+    def _own(self, leaf: Node) -> list[int]:
+        row, leaf.row = leaf.row, -1
+        del self.held[row]
+        return [row]
 
     def _evict(self) -> bool:
         """Free the row of a waiting node of the least value, else of an expanded one, else of a finished text.

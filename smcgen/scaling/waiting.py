@@ -1,6 +1,7 @@
 """Texts of which a step continues some, while the others wait: what searches over steps share."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,18 @@ from jaxtyping import Bool, Int
 from smcgen.text.model import TextModel
 from smcgen.text.state import TextState
 from smcgen.text.texts import Finish
+
+
+def searching(
+    kind: Callable[..., TextModel], work: int, text_steps: int, width: int
+) -> Callable[..., TextModel]:
+    """What makes a search of so many draws: they are made `width` at a time, in the end one by one.
+
+    A step of the population is more than they can take, so that no text is cut off at a last one.
+    """
+    rounds = work // width + width + text_steps + 1
+    own = {"work": work, "text_steps": text_steps, "max_steps": rounds}
+    return lambda **parts: kind(**(parts | own))
 
 
 @dataclass(frozen=True)
@@ -30,10 +43,6 @@ class Waiting(TextModel):
         A search that spreads out all of its draws may have many texts begun in the end and none finished.
         """
         return self.work - drawn - max(0, self.text_steps - depth - 1)
-
-    def rounds(self, width: int) -> int:
-        """Steps of the population that `work` may take: draws are made `width` at a time, in the end one by one."""
-        return self.work // width + width + self.text_steps + 1
 
     @abstractmethod
     def over(self, state: Any) -> Bool[np.ndarray, " problems"]:

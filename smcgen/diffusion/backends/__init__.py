@@ -26,7 +26,7 @@ def backend_of(denoiser: Any) -> Backend:
     for _ in range(_DEPTH + 1):
         module = next((u for u in uses if isinstance(u, torch.nn.Module)), None)
         tensor = next((u for u in uses if isinstance(u, torch.Tensor)), None)
-        if module is not None or tensor is not None or any(map(_is_torch, uses)):
+        if module is not None or tensor is not None or any(_package(u) == "torch" for u in uses):
             from smcgen.diffusion.backends.torch import Torch
 
             at = tensor if module is None else next(module.parameters(), None)
@@ -37,16 +37,14 @@ def backend_of(denoiser: Any) -> Backend:
     return JAX()
 
 
-def _is_torch(thing: Any) -> bool:
-    """torch, one of its submodules, or a function or class of it."""
+def _package(thing: Any) -> str:
+    """The package that a module, function or class is of."""
     name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    return isinstance(name, str) and name.partition(".")[0] == "torch"
+    return name.partition(".")[0] if isinstance(name, str) else ""
 
 
 def _is_jax(thing: Any) -> bool:
-    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    jaxes = ("jax", "jaxlib", "flax")
-    named = isinstance(name, str) and name.partition(".")[0] in jaxes
+    named = _package(thing) in ("jax", "jaxlib", "flax")
     return isinstance(thing, Array) or (named and not isinstance(thing, partial))
 
 

@@ -12,6 +12,7 @@ from smcgen.scaling.evaluation.results import Results
 from smcgen.scaling.evaluation.solver import Solver
 from smcgen.scaling.evaluation.tasks import Problem, Task
 from smcgen.scaling.evaluation.tasks.load import as_task
+from smcgen.scaling.evaluation.timed import check_seconds
 from smcgen.scaling.evaluation.units import Plan, plan_of
 from smcgen.scaling.evaluation.workers import Here, Workers
 from smcgen.scaling.writing import Writing
@@ -70,8 +71,8 @@ def evaluate(
         raise InvalidArgument("writing.answer", None, "how an answer is read")
     check_counts(0, retries=retries)
     check_counts(patience=patience)
-    if reward_timeout is not None and not reward_timeout > 0:
-        raise InvalidArgument("reward_timeout", reward_timeout, "None or a number of seconds > 0")
+    if reward_timeout is not None:
+        check_seconds(reward_timeout)
     rewards = dict(reward) if isinstance(reward, Mapping) else {"reward": reward}
     rewards = {str(name): r for name, r in rewards.items() if r is not None}
     plan = plan_of(task, strategies, list(rewards), budgets, seeds, batch)

@@ -15,6 +15,12 @@ from smcgen.text.rewards.wrapped import WrappedReward, WrappedSession
 from smcgen.text.texts import Texts
 
 
+def check_seconds(limit: float) -> None:
+    """Raise `InvalidArgument` unless a call may take any time at all."""
+    if not limit > 0:
+        raise InvalidArgument("reward_timeout", limit, "None or a number of seconds > 0")
+
+
 @dataclass(frozen=True)
 class Timed(WrappedReward):
     """A reward of which every call must end within `seconds`.
@@ -30,8 +36,7 @@ class Timed(WrappedReward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seconds > 0:
-            raise InvalidArgument("reward_timeout", self.seconds, "a number of seconds > 0")
+        check_seconds(self.seconds)
 
     def open_reward(
         self, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter

@@ -1,6 +1,7 @@
 """Best-first search: the population is a frontier, of which the best text is continued at each step."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float64
 from smcgen.core.arguments import check_counts
 from smcgen.scaling.base import Rewarded
 from smcgen.scaling.job import Job
-from smcgen.scaling.waiting import Waiting
+from smcgen.scaling.waiting import Waiting, searching
 from smcgen.text.state import TextState
 from smcgen.text.steer import steered
 from smcgen.text.texts import Finish
@@ -42,12 +43,7 @@ class BestFirst(Rewarded):
         steps = job.writing.steps
         n = job.budget.texts(job.writing.max_tokens, steps)
         width = min(self.width, n)
-
-        def frontier(**parts: Any) -> Frontier:
-            own: dict[str, Any] = {"work": n * steps, "text_steps": steps, "width": width}
-            model = Frontier(**(parts | own))
-            return replace(model, max_steps=model.rounds(width))
-
+        frontier = searching(partial(Frontier, width=width), n * steps, steps, width)
         potential = steered(job.reward, self.strength, None, self.scale)
         job.write(n, potential, model=frontier, ess_threshold=0.0)
 

@@ -1,6 +1,7 @@
 """Monte Carlo tree search: which step is continued next is decided by what came of those tried before."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from smcgen.scaling.job import Job
 from smcgen.scaling.ledger import Ledger
 from smcgen.scaling.rows import some_rows
 from smcgen.scaling.tree import Drawn, Expansion, Rules, Tree
-from smcgen.scaling.waiting import Waiting
+from smcgen.scaling.waiting import Waiting, searching
 from smcgen.text.potentials.tilt import Tilt
 from smcgen.text.result import SteerResult
 from smcgen.text.rewards.base import Reward
@@ -89,20 +90,16 @@ class MCTS(Rewarded):
         reward = job.reward.reward if isinstance(job.reward, Tilt) else job.reward
         probability = isinstance(reward, Reward) and reward.probability
 
-        def searching(**parts: Any) -> Searching:
-            own: dict[str, Any] = {
-                "work": work,
-                "text_steps": job.writing.steps,
-                "rules": rules,
-                "leaves": self.leaves,
-                "ledger": job.ledger,
-                "exponent": probability and self.scale in (None, "log"),
-            }
-            model = Searching(**(parts | own))
-            return replace(model, max_steps=model.rounds(rules.width))
-
+        kind = partial(
+            Searching,
+            rules=rules,
+            leaves=self.leaves,
+            ledger=job.ledger,
+            exponent=probability and self.scale in (None, "log"),
+        )
+        model = searching(kind, work, job.writing.steps, rules.width)
         potential = steered(job.reward, self.strength, None, self.scale)
-        job.write(rows, potential, model=searching, ess_threshold=0.0)
+        job.write(rows, potential, model=model, ess_threshold=0.0)
 
     def counted(self, runs: list[SteerResult]) -> list[SteerResult]:
         return [_found(run, len(run.texts) // self.held, self.by) for run in runs]
