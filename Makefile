@@ -40,10 +40,10 @@ demo: $(VENV)/.stamp-demo ## held-out problems: greedy, majority, best-of-N, par
 	HF_HUB_OFFLINE=1 $(BIN)/smcgen demo
 
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## the tests, ten minutes (PYTEST_ARGS='-k name' to choose, JOBS=0 for one process)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(TIER)" $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "$(TIER)" $(PYTEST_ARGS)
 
 test-fast: TIER = not slow
-test-fast: test ## those that take less than a second each, two minutes
+test-fast: test ## the quick ones, two minutes
 
 test-all: TIER = long or not long
 test-all: test ## all of them, the long ones too (tests/tiers.py says which those are)

@@ -21,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
 
 import datetime
+import functools
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +33,8 @@ import pytest
 from tests import _typechecker, tiers
 
 _typechecker.install()  # before smcgen is imported
+# Each HTTP client reads the authorities' certificates, which takes 60 ms; the tests have hundreds of clients.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(tiers.Meter(path.absolute()))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tiers.mark(items)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    tiers.mark(items)  # before -m chooses
+    yield
+    tiers.dear_files_first(items)  # of those that it has chosen
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -251,7 +251,7 @@ def test_ids_pass_only_between_equal_vocabularies():
 
 
 @needs_vllm
-@pytest.mark.slow
+@pytest.mark.long  # the server's own time is not measured
 @pytest.mark.filterwarnings("ignore")
 def test_a_vllm_pooling_server(tmp_path):
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
