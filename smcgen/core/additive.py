@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of
+from smcgen.core.arguments import check_counts, keys_of
 from smcgen.core.backward import Backward, Method, transition_of
 from smcgen.core.compile import inside_trace, jitted
 from smcgen.core.reference import repeated
@@ -56,10 +56,7 @@ def smooth_additive(
         InvalidArgument: an argument is not allowed, or the run kept no particles.
     """
     transition_of(model)
-    if result.history is None or isinstance(result.history, list):
-        raise InvalidArgument(
-            "result", "no history", 'a run of a traceable model with keep="particles"'
-        )
+    _check_kept(result)
     if draws is not None and draws < 2:
         raise InvalidArgument(
             "draws", draws, "None or an integer >= 2: with one, the error grows with t"
@@ -70,6 +67,15 @@ def smooth_additive(
     if inside_trace():
         return _forward(model, key, arrays, h, draws, backward)
     return jitted(_forward, model, static=(2, 3, 4))(key, arrays, h, draws, backward)
+
+
+def _check_kept(result: SMCResult) -> None:
+    """Raise unless a run of one problem of a traceable model kept its particles."""
+    allowed = 'a run of one problem of a traceable model with keep="particles"'
+    if result.history is None or isinstance(result.history, list):
+        raise InvalidArgument("result", "no history", allowed)
+    if result.log_weights.ndim > 1:
+        raise InvalidArgument("result", "several problems", allowed)
 
 
 def _forward(
@@ -131,12 +137,8 @@ def fixed_lag(result: SMCResult, fn: Callable[[PyTree], Any], lag: int) -> Any:
         fn: of a population's records, element by element: shape (n, ...).
         lag: steps.
     """
-    if result.history is None or isinstance(result.history, list):
-        raise InvalidArgument(
-            "result", "no history", 'a run of a traceable model with keep="particles"'
-        )
-    if isinstance(lag, bool) or lag < 0:
-        raise InvalidArgument("lag", lag, "an integer >= 0")
+    _check_kept(result)
+    check_counts(least=0, lag=lag)
     values = jax.vmap(fn)(result.history)  # (T + 1, n, ...)
     times, n = values.shape[:2]
     weights, ancestors = jnp.exp(result.history_log_weights), jnp.asarray(result.ancestors)

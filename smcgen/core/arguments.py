@@ -3,12 +3,11 @@
 from numbers import Real
 from typing import Any, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core.batches import Batches
 from smcgen.core.body import Keep, Settings
+from smcgen.core.keys import keys_of as keys_of
 from smcgen.core.layout import layout_of
 from smcgen.core.resampling.when import resampler
 from smcgen.errors import InvalidArgument, UnknownName
@@ -50,21 +49,3 @@ def check_counts(least: int = 1, **counts: Any) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InvalidArgument(name, value, f"an integer >= {least}")
-
-
-def keys_of(key: Any, problems: int | None) -> Any:
-    """A typed key, or one per problem."""
-    if isinstance(key, bool) or not (hasattr(key, "dtype") or isinstance(key, int)):
-        raise InvalidArgument("key", key, "a JAX key or an integer seed")
-    if isinstance(key, int | np.integer):
-        key = jax.random.key(int(key))
-    elif not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if key.ndim == 0 and problems is not None:
-        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(problems))
-    if key.shape != (() if problems is None else (problems,)):
-        allowed = (
-            "one key" if problems is None else f"one key, or one for each of {problems} problems"
-        )
-        raise InvalidArgument("key", key.shape, allowed)
-    return key

@@ -100,3 +100,11 @@ def collect(kept: Any) -> Chains:
 
 
 _REST = ("log_evidence", "moved", "status")
+
+
+def starting_from(paths: PyTree, n_chains: int) -> Chains:
+    """Chains that have only begun: one path each, chains leading."""
+    empty = (np.zeros((n_chains, 1)),) * 3
+    if isinstance(paths, list):
+        return Chains([[path] for path in paths], *empty)
+    return Chains(jax.tree.map(lambda x: jnp.asarray(x)[:, None], paths), *empty)

@@ -2,8 +2,11 @@
 
 from typing import Any, Literal
 
+import jax
+import numpy as np
+
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import settings_of
+from smcgen.core.arguments import keys_of, settings_of
 from smcgen.core.body import Keep
 from smcgen.core.feynman_kac import Model
 from smcgen.core.resampling import Scheme, conditional
@@ -49,7 +52,7 @@ def conditional_smc(
         `exp(-log_evidence)` is unbiased for 1 / Z if the reference is a draw from the target.
 
     Raises:
-        InvalidArgument: an argument is not allowed; a scheme without a conditional law.
+        InvalidArgument: an argument is not allowed; a scheme without a conditional law; a reference of another shape.
         ModelError: the model cannot be pinned, or has no `log_continue`.
         SMCError: the run failed.
     """
@@ -60,6 +63,7 @@ def conditional_smc(
         raise InvalidArgument(
             "reference", reference, "a path of the model, as SMCResult.path gives"
         )
+    check_reference(model, reference, settings.n)
     return execute(model, key, settings, on_error, path=reference)
 
 
@@ -74,3 +78,43 @@ def check_pinnable(model: Any, ancestor_sampling: bool = False) -> None:
             f"{' with ancestor sampling' * ancestor_sampling} needs a smcgen.Markov model"
             f"{' with log_m' * ancestor_sampling}, or a FeynmanKac model with these methods"
         )
+
+
+def check_reference(model: Any, reference: PyTree, n: int, n_chains: int | None = None) -> bool:
+    """Whether there is a path for each chain; raise `InvalidArgument` unless paths have a record for each time.
+
+    Nothing is computed. Indexing beyond its end would repeat the last record, and another shape would be broadcast.
+    """
+    resolved = resolve(model)
+    if not resolved.traceable:
+        return n_chains is not None and _are_paths(reference, n_chains)
+    axis = 0 if resolved.num_problems is None else 1
+
+    def record(key: Any) -> PyTree:
+        state, _ = resolved.init(key, n)
+        return resolved.record(state) if resolved.record else state
+
+    keys = jax.eval_shape(lambda: keys_of(0, resolved.num_problems))
+    times = resolved.num_steps + 1
+    shape = lambda x: (times, *x.shape[:axis], *x.shape[axis + 1 :])
+    records = jax.eval_shape(record, keys)
+    wanted, found = jax.tree.map(shape, records), jax.tree.map(np.shape, reference)
+    same = jax.tree.structure(records) == jax.tree.structure(reference)
+    one = [shape(x) for x in jax.tree.leaves(records)]
+    shapes = [np.shape(x) for x in jax.tree.leaves(reference)]
+    if same and shapes == one:
+        return False
+    if same and n_chains and shapes == [(n_chains, *x) for x in one]:
+        return True
+    each = f", or with {n_chains} chains leading" if n_chains else ""
+    allowed = f"a path of {times} records, shape {wanted}, as SMCResult.path gives{each}"
+    raise InvalidArgument("reference", f"shape {found}", allowed)
+
+
+def _are_paths(reference: Any, n_chains: int) -> bool:
+    """Whether this is a list of paths, which are lists of records."""
+    lists = isinstance(reference, list) and bool(reference)
+    several = lists and all(isinstance(path, list) for path in reference)
+    if several and len(reference) != n_chains:
+        raise InvalidArgument("reference", f"{len(reference)} paths", f"one, or {n_chains}")
+    return several

@@ -25,12 +25,12 @@ import numpy as np
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import check_counts, keys_of, settings_of
 from smcgen.core.backward import transition_of
-from smcgen.core.chains import Chains, collect
+from smcgen.core.chains import Chains, collect, starting_from
 from smcgen.core.compile import inside_trace, jitted
-from smcgen.core.conditional import check_pinnable
+from smcgen.core.conditional import check_pinnable, check_reference
 from smcgen.core.resampling import Scheme, conditional
 from smcgen.core.resolve import resolve
-from smcgen.core.status import SMCInterrupted
+from smcgen.core.status import SMCError, SMCInterrupted
 from smcgen.core.sweep import HostSweeps, Plan, Sweep, TracedSweeps
 from smcgen.errors import InvalidArgument, ModelError, UnknownName
 
@@ -51,6 +51,7 @@ def particle_gibbs(
     thin: int = 1,
     resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
+    on_error: Literal["raise", "return"] = "raise",
     progress: bool = False,
     callback: Callable[[int, Chains], None] | None = None,
 ) -> Chains:
@@ -61,8 +62,8 @@ def particle_gibbs(
         key: a JAX key or a seed; fixes all chains.
         n_samples: paths kept of each chain.
         n_particles: particles of each sweep, the reference included.
-        reference: where the chains start: one path for all, or `Chains` to go on from; None: paths picked from
-            unconditional filters.
+        reference: where the chains start: one path for all, a path for each (chains leading; a list of paths), or
+            `Chains` to go on from; None: paths picked from unconditional filters.
         rejuvenate: "ancestor", "backward" or None; see above.
         n_chains: chains.
         n_unconditional: filters beside the chains, to whose paths they may move.
@@ -70,6 +71,8 @@ def particle_gibbs(
         thin: sweeps for each path kept.
         resampling: a scheme with a conditional law, or its name.
         ess_threshold: resample when ESS falls below this fraction of n.
+        on_error: "raise" when a filter failed, or "return" the chains: of a traceable model all of them, with the
+            status of each draw; else those before it.
         progress: show a progress bar.
         callback: called after each kept path with its number and the chains so far.
 
@@ -79,7 +82,7 @@ def particle_gibbs(
 
     Raises:
         InvalidArgument, ModelError: as `conditional_smc`.
-        SMCError: a filter failed.
+        SMCError: a filter failed (`.result`; of a model that is not traceable, `.chains` are those before it).
         SMCInterrupted: Ctrl-C; `.result` has the chains so far.
     """
     plan = plan_of(model, n_particles, rejuvenate, n_unconditional, resampling, ess_threshold)
@@ -87,14 +90,20 @@ def particle_gibbs(
     check_counts(least=0, n_warmup=n_warmup)
     lengths = (int(n_samples), int(n_warmup), int(thin))
     key = keys_of(key, None)
+    if on_error not in ("raise", "return"):
+        raise UnknownName("on_error", on_error, ("raise", "return"))
+    given = reference is not None and not isinstance(reference, Chains)
+    if given and check_reference(model, reference, plan.settings.n, int(n_chains)):
+        reference = starting_from(reference, int(n_chains))
     traceable = resolve(model).traceable
     if traceable and not (progress or callback):
         if inside_trace():
             return _scan(model, key, reference, plan, n_chains, lengths)
         run = jitted(_scan, model, static=(2, 3, 4))
-        return run(key, reference, plan, n_chains, lengths).checked()
+        chains = run(key, reference, plan, n_chains, lengths)
+        return chains.checked() if on_error == "raise" else chains
     sweeps = (TracedSweeps if traceable else HostSweeps)(model, plan)
-    return _by_hand(sweeps, key, reference, n_chains, lengths, progress, callback)
+    return _by_hand(sweeps, key, reference, n_chains, lengths, on_error, progress, callback)
 
 
 def _scan(
@@ -122,6 +131,7 @@ def _by_hand(
     reference: Any,
     n_chains: int,
     lengths: tuple[int, int, int],
+    on_error: str,
     progress: bool,
     callback: Callable[[int, Chains], None] | None,
 ) -> Chains:
@@ -147,7 +157,16 @@ def _by_hand(
             f"interrupted after {len(kept)} of {n_samples} draws; .result has the chains so far"
         )
         raise SMCInterrupted(message, collect(kept)) from interrupt
-    return collect(kept).checked()
+    except Exception as error:  # a model, reward or callback failed: nothing is lost
+        if not kept:
+            raise
+        if on_error == "return" and isinstance(error, SMCError):
+            return collect(kept)
+        error.add_note(f"after {len(kept)} of {n_samples} draws; error.chains has them")
+        error.chains = collect(kept)  # pyright: ignore[reportAttributeAccessIssue]
+        raise
+    chains = collect(kept)
+    return chains.checked() if on_error == "raise" else chains
 
 
 def plan_of(

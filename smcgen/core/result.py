@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.cost import Cost
 from smcgen.core.genealogy import along, lineage_of
+from smcgen.core.keys import keys_of
 from smcgen.core.resampling.fixed import double_uniforms
 from smcgen.core.resampling.multinomial import draw, scaled_weights
 from smcgen.core.status import Status
@@ -99,7 +100,7 @@ class SMCResult:
         """Indices of particles drawn independently by weight."""
         if num < 1:
             raise InvalidArgument("num", num, "an integer >= 1")
-        key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+        key = keys_of(key, None)
         flat = jnp.asarray(self.log_weights).reshape(-1, self.n_particles)
 
         def one(key: RandomKey, log_weights: Array) -> Array:

@@ -19,9 +19,11 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.body import Carry, Settings
 from smcgen.core.drivers import TracedDriver
 from smcgen.core.resolve import resolve
-from smcgen.errors import ModelError
+from smcgen.errors import InvalidArgument, ModelError
 from smcgen.inference.parameters import Parameters, built
-from smcgen.samplers.base import Path, Point, Scalar
+from smcgen.samplers.base import Kernel, Path, Point, Scalar
+from smcgen.samplers.kernels import Custom, RandomWalk
+from smcgen.samplers.kernels import resolve as resolve_kernel
 from smcgen.samplers.kernels.tuning import static
 
 
@@ -120,3 +122,17 @@ def _log_z(carry: Carry) -> Scalar:
 
 
 _KEY = jax.eval_shape(lambda: jax.random.key(0))
+
+
+def proposing(kernel: Any, path: FilterPath) -> Kernel:
+    """A kernel that moves parameters and keeps the estimate of the present ones; default: a random walk.
+
+    Raises:
+        InvalidArgument: it is no kernel, or it would make that estimate again, which has another target.
+    """
+    chosen = RandomWalk() if kernel is None else resolve_kernel(kernel)
+    if isinstance(chosen, Custom):
+        allowed = "'random_walk' or a smcgen.samplers.Kernel that keeps Point.estimate"
+        raise InvalidArgument("kernel", kernel, allowed)
+    chosen.check(path, path.sample(jax.random.key(0)))
+    return chosen

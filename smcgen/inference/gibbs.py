@@ -18,7 +18,7 @@ from smcgen.inference.adapted import begin, run_chains
 from smcgen.inference.parameters import Parameters, built, parameters
 from smcgen.inference.result import ParameterChains
 from smcgen.samplers.base import Kernel, Path, Point, Target
-from smcgen.samplers.kernels import KERNELS
+from smcgen.samplers.kernels import KERNELS, Custom, resolve
 from smcgen.samplers.kernels.tuning import static
 
 
@@ -103,15 +103,20 @@ def particle_gibbs(
     known = parameters(prior)
     check_counts(n_samples=n_samples, n_chains=n_chains, thin=thin, moves=moves)
     check_counts(least=0, n_warmup=n_warmup)
-    if isinstance(kernel, str) and kernel not in KERNELS:
+    chosen = resolve(kernel)
+    if isinstance(chosen, Custom):  # it would not know the density, which changes with the path
         raise InvalidArgument("kernel", kernel, f"one of {sorted(KERNELS)} or a Kernel")
-    chosen = KERNELS[kernel]() if isinstance(kernel, str) else kernel
-    example = built(build, known.constrained(known.draw(jax.random.key(0))))
-    plan = plan_of(example, n_particles, rejuvenate, 0, resampling, ess_threshold)
+    plans: list[Plan] = []  # nothing is computed: a draw from the prior may be no model
+
+    def look(key: Any) -> None:
+        model = built(build, known.constrained(known.draw(key)))
+        plans.append(plan_of(model, n_particles, rejuvenate, 0, resampling, ess_threshold))
+
+    jax.eval_shape(look, jax.random.key(0))
     start = None if initial is None else known.unconstrained(initial)
     counts = (n_chains, n_warmup, n_samples, thin, moves)
     run = jitted(_run, GivenPath(known, (), build), static=(3, 4))
-    chains = run(keys_of(key, None), chosen, start, plan, counts)
+    chains = run(keys_of(key, None), chosen, start, plans[0], counts)
     if not bool(jnp.all(jnp.isfinite(chains.log_likelihood))):
         raise ModelError("the joint density of a path and its parameters is not finite")
     return chains

@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.additive import smooth_additive
-from smcgen.core.arguments import keys_of
+from smcgen.core.arguments import check_counts, keys_of
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
 from smcgen.progress import counted
@@ -46,6 +46,7 @@ def score(
         The gradient, a pytree like theta.
     """
     run_key, smooth_key = jax.random.split(keys_of(key, None))
+    theta = _floats(theta)
     model = build(theta)
     result = smc(model, run_key, n_particles, ess_threshold=1.0, keep="particles")
     flat, unravel = ravel_pytree(theta)
@@ -67,6 +68,16 @@ def score(
         return jax.vmap(one)(x_prev, x)
 
     return unravel(smooth_additive(model, result, h, smooth_key, draws=draws)[-1])
+
+
+def _floats(theta: PyTree) -> PyTree:
+    """Parameters as arrays of floats."""
+    if not all(isinstance(x, int | float) or hasattr(x, "dtype") for x in jax.tree.leaves(theta)):
+        raise InvalidArgument("theta", theta, "a pytree of floats")
+    arrays = jax.tree.map(jnp.asarray, theta)
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(arrays)):
+        raise InvalidArgument("theta", theta, "a pytree of floats")
+    return arrays
 
 
 class Information(NamedTuple):
@@ -99,6 +110,8 @@ def information(
         build, theta, key, n_particles: as `score`; the model's draws must be differentiable in theta.
         n_runs: independent filters.
     """
+    check_counts(n_runs=n_runs)
+    theta = _floats(theta)
     flat, unravel = ravel_pytree(theta)
     keys = jax.random.split(keys_of(key, None), n_runs)
 
@@ -154,7 +167,7 @@ def maximum_likelihood(
         A `Fit`.
 
     Raises:
-        InvalidArgument: theta has leaves that are no floats.
+        InvalidArgument: theta has leaves that are no floats; `n_steps` is no integer >= 1.
         SmcgenError: the likelihood stopped being finite; the message says where.
         MissingExtra: optax is not installed.
     """
@@ -162,9 +175,8 @@ def maximum_likelihood(
         import optax
     except ImportError as error:
         raise MissingExtra("maximum likelihood", "optax", "learn") from error
-    theta = jax.tree.map(jnp.asarray, theta)
-    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(theta)):
-        raise InvalidArgument("theta", theta, "a pytree of floats")
+    check_counts(n_steps=n_steps)
+    theta = _floats(theta)
     optimizer = optimizer or optax.adam(optax.cosine_decay_schedule(0.05, n_steps))
 
     @jax.jit

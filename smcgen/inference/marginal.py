@@ -11,11 +11,10 @@ from smcgen.core.arguments import check_counts, keys_of, settings_of
 from smcgen.core.compile import jitted
 from smcgen.core.resampling import Scheme
 from smcgen.inference.adapted import begin, run_chains
-from smcgen.inference.estimated import FilterPath
+from smcgen.inference.estimated import FilterPath, proposing
 from smcgen.inference.parameters import Parameters, parameters
 from smcgen.inference.result import ParameterChains
 from smcgen.samplers.base import Kernel, Target
-from smcgen.samplers.kernels import RandomWalk
 
 
 def pmmh(
@@ -28,7 +27,7 @@ def pmmh(
     n_chains: int = 4,
     n_warmup: int = 500,
     thin: int = 1,
-    kernel: Kernel | None = None,
+    kernel: str | Kernel | None = None,
     initial: Mapping[str, Any] | None = None,
     resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
@@ -47,7 +46,7 @@ def pmmh(
         key: a JAX key or a seed.
         n_samples, n_chains, n_warmup, thin: draws of each chain, chains, steps before, steps for each draw.
         n_particles, resampling, ess_threshold: of the filters.
-        kernel: proposes; default `RandomWalk()`. It may use no gradients.
+        kernel: proposes: "random_walk" (the default) or a `smcgen.samplers.Kernel` that uses no gradients.
         initial: parameters from which all chains start; default: draws from the prior.
 
     Returns:
@@ -62,11 +61,11 @@ def pmmh(
     )
     check_counts(n_samples=n_samples, n_chains=n_chains, thin=thin)
     check_counts(least=0, n_warmup=n_warmup)
-    kernel = kernel or RandomWalk()
+    chosen = proposing(kernel, path)
     start = None if initial is None else path.parameters.unconstrained(initial)
     counts = (n_chains, n_warmup, n_samples, thin)
     run = jitted(_run, path, static=(3,))
-    return run(keys_of(key, None), kernel, start, counts)
+    return run(keys_of(key, None), chosen, start, counts)
 
 
 def _run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.errors import InvalidArgument, MissingExtra
@@ -45,11 +46,16 @@ class Parameters:
         """`u` of a theta inside the constraints.
 
         Raises:
-            InvalidArgument: theta has other names.
+            InvalidArgument: theta has other names, or a value that its prior cannot give.
         """
         if set(theta) != set(self.prior):
             raise InvalidArgument("theta", sorted(theta), f"the names {sorted(self.prior)}")
-        return {name: self._transform(name).inv(jnp.asarray(theta[name])) for name in self.prior}
+        values = {name: jnp.asarray(theta[name]) for name in self.prior}
+        for name, value in values.items():
+            support: Any = self.prior[name].support
+            if not isinstance(value, Tracer) and not bool(jnp.all(support(value))):
+                raise InvalidArgument(f"theta[{name!r}]", theta[name], f"a value in {support!r}")
+        return {name: self._transform(name).inv(value) for name, value in values.items()}
 
     def log_prior(self, u: Mapping[str, Any]) -> Any:
         """`log p(u)`, nats."""

@@ -8,7 +8,7 @@ their section 3.6.1: new filters for the same parameters, and weights times `p-h
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,9 @@ from smcgen.core.resampling import Scheme
 from smcgen.core.result import SMCResult
 from smcgen.core.smc import smc
 from smcgen.errors import InvalidArgument
-from smcgen.inference.estimated import FilterPath
+from smcgen.inference.estimated import FilterPath, proposing
 from smcgen.inference.parameters import Parameters, parameters
 from smcgen.samplers.base import Kernel, Point, Target
-from smcgen.samplers.kernels import RandomWalk
 from smcgen.samplers.moves import walk
 
 
@@ -180,12 +179,13 @@ def smc2(
     n_particles: int = 64,
     *,
     moves: int = 5,
-    kernel: Kernel | None = None,
+    kernel: str | Kernel | None = None,
     grow_below: float = 0.15,
     max_particles: int = 4096,
     resampling: str | Scheme = "systematic",
     ess_threshold: float = 0.5,
     filter_ess_threshold: float = 0.5,
+    on_error: Literal["raise", "return"] = "raise",
     progress: bool = False,
 ) -> SMC2Result:
     """Sample the posteriors of a model's parameters as observations come in, and estimate the evidence.
@@ -200,10 +200,12 @@ def smc2(
         n_parameters: particles of the sampler.
         n_particles: particles of each filter at first.
         moves: PMMH steps after a resampling.
-        kernel: proposes; default `RandomWalk()`, tuned from the particles. It may use no gradients.
+        kernel: proposes: "random_walk" (the default, tuned from the particles) or a `smcgen.samplers.Kernel` that uses
+            no gradients.
         grow_below: acceptance below which the filters get twice the particles; 0: never.
         max_particles: most particles of a filter.
         resampling, ess_threshold: of the parameters. filter_ess_threshold: of the filters.
+        on_error: see `smcgen.smc`; the status is in `run`.
         progress: show a progress bar.
 
     Returns:
@@ -218,9 +220,11 @@ def smc2(
         raise InvalidArgument("grow_below", grow_below, "a number in [0, 1)")
     filters = settings_of(n_particles, resampling, filter_ess_threshold, "summary")
     path = FilterPath(parameters(prior), build, filters)
-    model = SMC2(path, kernel or RandomWalk(), moves, grow_below, max_particles)
-    options = {"resampling": resampling, "ess_threshold": ess_threshold, "progress": progress}
-    run = smc(model, key, n_parameters, keep="summary", **options)
+    model = SMC2(path, proposing(kernel, path), moves, grow_below, max_particles)
+    options = {"resampling": resampling, "ess_threshold": ess_threshold}
+    run = smc(
+        model, key, n_parameters, keep="summary", on_error=on_error, progress=progress, **options
+    )
     state = run.particles
     return SMC2Result(
         jax.vmap(path.parameters.constrained)(state.points.x),

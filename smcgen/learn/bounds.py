@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import keys_of, settings_of
-from smcgen.core.conditional import check_pinnable, conditional_smc
+from smcgen.core.conditional import check_pinnable, check_reference, conditional_smc
 from smcgen.core.feynman_kac import Model
 from smcgen.core.resampling import Scheme
 from smcgen.core.smc import smc
@@ -100,6 +100,7 @@ def evidence_bounds(
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
         raise InvalidArgument("runs", runs, "an integer >= 1")
     settings_of(n_particles, resampling, ess_threshold, "summary")
+    check_reference(model, reference, n_particles)
     if getattr(model, "num_problems", None) is not None:
         raise InvalidArgument("model", "a model of several problems", "one problem at a time")
     keys = jax.random.split(keys_of(key, None), (2, runs))

@@ -4,7 +4,7 @@
 |---|---|
 | paths of targets | `Tempering`, `from_density`, `DataTempering`, `numpyro_path`, or your own `Path` |
 | ladders | positions, `Adaptive` by ESS or conditional ESS |
-| kernels | `RandomWalk`, `MALA`, `HMC`, `NUTS`, a function, or your own `Kernel` |
+| kernels | `RandomWalk`, `MALA`, `HMC`, `NUTS`, any `Algorithm` of blackjax, a function, or your own `Kernel` |
 | moves | a number, or `Until` the particles have forgotten where they began |
 | samplers | `SMCSampler` (standard, waste-free), `AdaptiveSampler`, `PersistentSampler`: Feynman-Kac models |
 """
@@ -18,6 +18,7 @@ from smcgen.samplers.kernels import HMC as HMC
 from smcgen.samplers.kernels import KERNELS as KERNELS
 from smcgen.samplers.kernels import MALA as MALA
 from smcgen.samplers.kernels import NUTS as NUTS
+from smcgen.samplers.kernels import Algorithm as Algorithm
 from smcgen.samplers.kernels import Custom as Custom
 from smcgen.samplers.kernels import RandomWalk as RandomWalk
 from smcgen.samplers.ladders import Adaptive as Adaptive

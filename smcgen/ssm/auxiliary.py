@@ -124,7 +124,9 @@ class Auxiliary(Filter):
         return f"Auxiliary({self.inner!r})"
 
 
-def fully_adapted(model: StateSpaceModel, y: Any, newton_steps: int = 1) -> Auxiliary:
+def fully_adapted(
+    model: StateSpaceModel, y: Any, newton_steps: int = 1, *, several: bool | None = None
+) -> Auxiliary:
     """The fully adapted auxiliary filter: the locally optimal proposal with `eta_t = p(y_{t+1} | x_t)`.
 
     Where both are exact (`smcgen.ssm.LocallyOptimal`) no weight depends on what was drawn in its own step but through
@@ -132,7 +134,7 @@ def fully_adapted(model: StateSpaceModel, y: Any, newton_steps: int = 1) -> Auxi
     errors: `smcgen.ssm.Observed`.
     """
     optimal = LocallyOptimal(newton_steps)
-    return Auxiliary(Guided(model, y, optimal), optimal)
+    return Auxiliary(Guided(model, y, optimal, several=several), optimal)
 
 
 def _log_etas(filter: Auxiliary, history: PyTree) -> Any:

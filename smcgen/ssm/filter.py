@@ -65,21 +65,24 @@ class Observed(Filter):
         model: a `StateSpaceModel`.
         y: observations `y_0..y_T`, shape (T + 1, ...), or (series, T + 1, ...) for several series at once: each is
             then a problem of its own. NaN is missing. A dictionary if the model's `observation` is one.
+        several: whether y has an axis of series. What shape y has says that, unless there are as many series as times:
+            a column, shape (T + 1, 1), is more often a mistake, and is refused unless you say True.
 
     Raises:
-        InvalidArgument: `y` has a wrong shape or misses what cannot be integrated out; a parameter is not finite;
-            inputs end before the observations.
+        InvalidArgument: `y` has a wrong shape, is infinite, is nothing that the law can give, or misses what cannot be
+            integrated out; a parameter is not finite or breaks a constraint of its law at time 0 or 1; inputs end
+            before the observations.
         ModelError: a law has a wrong shape, or is none.
     """
 
     model: StateSpaceModel
     y: Any
-    several: bool = static(init=False)
+    several: bool | None = static(default=None, kw_only=True)
     missing: Missing = static(init=False)
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        vars(self).update(examine(self.model, self.y)._asdict())
+        vars(self).update(examine(self.model, self.y, self.several)._asdict())
         check_moves(self)
 
     @property
@@ -152,7 +155,7 @@ class Observed(Filter):
         return self.each(one, previous, current)
 
     def __repr__(self) -> str:
-        series = f"{self.num_problems} series, " * self.several
+        series = f"{self.num_problems} series, " if self.several else ""
         missing = "" if self.missing == "none" else ", some missing"
         return (
             f"{type(self).__name__}({self.model}, y: {series}{self.num_steps + 1} times{missing})"

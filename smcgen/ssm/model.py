@@ -18,6 +18,7 @@ from smcgen.errors import InvalidArgument
 from smcgen.ssm._tree import Tree
 from smcgen.ssm.inputs import check_inputs
 from smcgen.ssm.laws import Law, draw
+from smcgen.ssm.validity import check_finite, check_laws
 
 
 class Simulation(NamedTuple):
@@ -76,13 +77,16 @@ class StateSpaceModel(Tree, ABC):
         """Draw `x_{0:T}` and `y_{0:T}`, T = `num_steps`; `num_series` of them if it is given.
 
         Raises:
-            InvalidArgument: a number is not an integer >= 1 (>= 0 for steps); inputs end before time T.
+            InvalidArgument: a number is not an integer >= 1 (>= 0 for steps); inputs end before time T; a parameter is
+                not finite, or breaks a constraint of its law.
             ModelError: a law has a wrong shape.
         """
         _integer("num_steps", num_steps, 0)
         if num_series is not None:
             _integer("num_series", num_series, 1)
         check_inputs(self, num_steps + 1, f"to simulate {num_steps} steps")
+        check_finite(self)
+        check_laws(self, num_steps, drawn=True)
         run = compiled(_simulate, self, static=(1, 2))
         series = run(keys_of(key, None), num_steps, num_series or 1)
         return series if num_series else jax.tree.map(lambda x: x[0], series)

@@ -85,6 +85,10 @@ class Forecast(Tree):
             return jax.vmap(at_time)(jnp.arange(horizon), states, y)
 
         y = jax.tree.map(jnp.asarray, y)
+        leading = (*self.log_weights.shape[:-1], jax.tree.leaves(self.states)[0].shape[0])
+        for seen in jax.tree.leaves(y):
+            if seen.shape[: len(leading)] != leading:
+                raise InvalidArgument("y", f"shape {seen.shape}", f"{leading} leading, the horizon")
         if self.log_weights.ndim == 1:
             return one(y, self.states, self.log_weights)
         return jax.vmap(one, (0, 1, 0), 1)(y, self.states, self.log_weights)

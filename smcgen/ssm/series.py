@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from numpyro.distributions.distribution import validation_enabled
 
 from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree
 from smcgen.errors import InvalidArgument, ModelError
-from smcgen.ssm.inputs import Inputs, check_inputs
+from smcgen.ssm.inputs import check_inputs
 from smcgen.ssm.laws import draw, parts
 from smcgen.ssm.missing import Missing, marginalises
 from smcgen.ssm.model import StateSpaceModel
+from smcgen.ssm.validity import check_finite, check_laws, check_numbers, support_of
 
 _N = 10007  # a number of particles that no other axis has; nothing is computed with it
 
@@ -34,6 +36,7 @@ class _Variable(NamedTuple):
     shape: tuple[int, ...]
     discrete: bool
     marginalises: bool
+    support: Any  # of one number, if it is the same for all states; else None
 
 
 def check_model(model: Any) -> None:
@@ -43,18 +46,11 @@ def check_model(model: Any) -> None:
             f"{type(model).__name__} is not a state-space model: "
             "inherit from smcgen.ssm.StateSpaceModel and give initial, transition and observation"
         )
-    is_inputs = lambda x: isinstance(x, Inputs)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_inputs):
-        if is_inputs(leaf) or isinstance(leaf, Tracer):
-            continue
-        values = np.asarray(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            name = "model" + jax.tree_util.keystr(path)
-            raise InvalidArgument(name, leaf, "finite numbers")
+    check_finite(model)
 
 
-def examine(model: StateSpaceModel, y: Any) -> Series:
-    """Check observations against the model's laws; find out whether there are several series and what they miss."""
+def examine(model: StateSpaceModel, y: Any, several: bool | None = None) -> Series:
+    """Check a model and observations of it; find out whether there are several series and what they miss."""
     variables: dict[Any, _Variable] = {}  # None names the only one
     program, arrays = compiling.split(model)
 
@@ -65,10 +61,12 @@ def examine(model: StateSpaceModel, y: Any) -> Series:
         seen = draw(law, key, _N, "observation(t, x)")
         keys = law if isinstance(law, Mapping) else [None]
         for key, (part, _, name) in zip(keys, parts(law, seen, "observation(t, x)"), strict=True):
-            variables[key] = _Variable(name, part.event_shape, part.is_discrete, marginalises(part))
+            about = part.is_discrete, marginalises(part), support_of(part)
+            variables[key] = _Variable(name, part.event_shape, *about)
         return seen
 
-    seen = jax.eval_shape(shapes, arrays, jax.random.key(0), jnp.int32(0))
+    with validation_enabled(False):  # what is wrong with parameters is said by `check_laws`
+        seen = jax.eval_shape(shapes, arrays, jax.random.key(0), jnp.int32(0))
     if isinstance(seen, Mapping) != isinstance(y, Mapping) or (
         isinstance(seen, Mapping) and set(seen) != set(y)
     ):
@@ -80,12 +78,15 @@ def examine(model: StateSpaceModel, y: Any) -> Series:
     missing: set[Missing] = set()
     for name, value in values.items():
         axes.add(_leading(value, name, variables[name]))
+        check_numbers(value, _named(name), variables[name].support, variables[name].name)
         missing.add(_missing(value, name, variables[name]))
     if len(axes) > 1:
         got = {name: value.shape for name, value in values.items()}
         raise InvalidArgument("y", got, "the same times for every variable")
     (leading,) = axes
+    _check_several(several, leading, values)
     check_inputs(model, leading[-1], "as there are observations")
+    check_laws(model, leading[-1] - 1)
     worst = max(missing, key=get_args(Missing).index)
     return Series(values.get(None, values), len(leading) == 2, worst)
 
@@ -115,7 +116,25 @@ def _array(value: Any, name: str | None) -> Any:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise InvalidArgument(_named(name), type(value).__name__, "an array of numbers") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise InvalidArgument(_named(name), str(array.dtype), "real numbers")
     return array
+
+
+def _check_several(
+    several: bool | None, leading: tuple[int, ...], values: Mapping[Any, Any]
+) -> None:
+    """Raise if there are several series and there should be one, or nobody says that a column is meant as several."""
+    if len(leading) == 2 and several is None and leading[0] >= leading[1]:
+        number, times = leading
+        meant = f"several=True if these are {number} series of {times} times; one series has the times first and alone"
+    elif several is not None and several != (len(leading) == 2):
+        wanted = "(series, times, ...)" if several else "(times, ...)"
+        meant = f"shape {wanted} with several={several}"
+    else:
+        return
+    shapes = {name: value.shape for name, value in values.items()}
+    raise InvalidArgument("y", f"shape {shapes.get(None, shapes)}", meant)
 
 
 def _leading(value: Any, name: str | None, variable: _Variable) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from smcgen.core.arguments import keys_of
-from smcgen.core.chains import Chains
 from smcgen.core.gibbs import particle_gibbs
 from smcgen.core.resolve import resolve
 from smcgen.errors import InvalidArgument
@@ -54,11 +53,11 @@ def check_csmc_invariant(
     options = {"n_samples": 1, "n_particles": n_particles, "thin": sweeps} | options
     if resolve(model).traceable:
         start = jax.vmap(draw_path)(keys)
-        chains = _continued(model, second, jax.tree.map(lambda x: x[:, None], start), runs, options)
+        chains = particle_gibbs(model, second, n_chains=runs, reference=start, **options)
         before, after = (np.asarray(jax.vmap(statistic)(x)) for x in (start, chains.last))
     else:
         paths = [draw_path(k) for k in keys]
-        chains = _continued(model, second, [[path] for path in paths], runs, options)
+        chains = particle_gibbs(model, second, n_chains=runs, reference=paths, **options)
         before, after = (np.array([statistic(p) for p in x]) for x in (paths, chains.last))
     what = "the law of a path after a sweep"
     if probabilities is None:
@@ -67,8 +66,3 @@ def check_csmc_invariant(
         return same_law(before[:half], after[half:], what).checked()
     counts = np.bincount(after.astype(int), minlength=len(probabilities))
     return counts_follow(counts, np.asarray(probabilities), what).checked()
-
-
-def _continued(model: Any, key: Any, paths: Any, runs: int, options: dict[str, Any]) -> Chains:
-    start = Chains(paths, *(np.zeros((runs, 1)),) * 3)
-    return particle_gibbs(model, key, n_chains=runs, reference=start, **options)

@@ -64,7 +64,9 @@ def test_names(unchecked):
         smcgen.smc(gaussian(), 0, 4, on_error="ignore")
 
 
-@pytest.mark.parametrize("key", [None, "seed", 1.5, True])
+@pytest.mark.parametrize(
+    "key", [None, "seed", 1.5, True, jnp.zeros(2), jnp.zeros(3, jnp.uint32), np.True_, 2**200]
+)
 def test_key(key, unchecked):
     with pytest.raises(InvalidArgument, match="key=.* a JAX key or an integer seed"):
         smcgen.smc(gaussian(), key, 4)

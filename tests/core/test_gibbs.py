@@ -167,6 +167,62 @@ def own_scheme(key, log_weights):
     return jnp.arange(len(log_weights))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [jnp.zeros(3, int), jnp.zeros(5, int), jnp.zeros((4, 1), int), {"x": jnp.zeros(4)}, [0, 1, 0, 1], "path"],
+    ids=str,
+)  # fmt: skip
+def test_a_reference_of_another_shape(path, unchecked):
+    """Which would be clamped or broadcast, and followed."""
+    for call in (smcgen.conditional_smc, smcgen.particle_gibbs, smcgen.evidence_bounds):
+        with pytest.raises(InvalidArgument, match=r"reference=.*a path of 4 records, shape \(4,\)"):
+            call(MODEL, 0, reference=path, n_particles=3)
+
+
+@pytest.mark.slow
+def test_a_reference_for_each_chain():
+    """As the same paths as chains to go on from give it, and in the order in which they were given."""
+    starts = jnp.array([[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]])
+    options = {"n_samples": 2, "n_particles": 4, "n_chains": 3}
+    found = smcgen.particle_gibbs(MODEL, 1, reference=starts, **options)
+    begun = Chains(starts[:, None], *(jnp.zeros((3, 1)),) * 3)
+    expected = smcgen.particle_gibbs(MODEL, 1, reference=begun, **options)
+    np.testing.assert_array_equal(found.paths, expected.paths)
+    host = smcgen.particle_gibbs(
+        HostChain(MODEL), 1, reference=[list(x) for x in starts], **options
+    )
+    assert np.shape(host.paths) == (3, 2, 4)
+    with pytest.raises(InvalidArgument, match="reference=.*with 2 chains leading"):
+        smcgen.particle_gibbs(MODEL, 1, reference=starts, n_chains=2)
+    with pytest.raises(InvalidArgument, match="reference='3 paths'"):
+        smcgen.particle_gibbs(HostChain(MODEL), 1, reference=[list(x) for x in starts], n_chains=2)
+
+
+class Dies(HostChain):
+    """No particle is possible after so many filters."""
+
+    left = 2
+
+    def init_pinned(self, key, n, reference):
+        self.left -= 1
+        state, log_g = super().init_pinned(key, n, reference)
+        return state, log_g if self.left else log_g - jnp.inf
+
+
+@pytest.mark.slow
+def test_chains_that_a_failure_ended(unchecked):
+    options = {"n_samples": 3, "n_particles": 2, "rejuvenate": None}
+    with pytest.raises(smcgen.SMCError, match="all weights are zero") as caught:
+        smcgen.particle_gibbs(Dies(MODEL), 0, **options)
+    assert caught.value.chains.n_samples == 1
+    assert smcgen.particle_gibbs(Dies(MODEL), 0, on_error="return", **options).n_samples == 1
+    dead = MarkovChain(MODEL.log_start, MODEL.log_move, MODEL.log_g_ - jnp.inf)
+    chains = smcgen.particle_gibbs(dead, 0, 2, 2, reference=jnp.zeros(4, int), on_error="return")
+    assert (np.asarray(chains.status) == smcgen.Status.ALL_WEIGHTS_ZERO).all()
+    with pytest.raises(UnknownName, match="on_error="):
+        smcgen.particle_gibbs(dead, 0, on_error="ignore")
+
+
 def test_what_cannot_be_pinned_is_refused(unchecked):
     path = jnp.array([1, 0, 1, 1])
     with pytest.raises(ModelError, match="init_pinned, step_pinned"):

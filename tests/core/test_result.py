@@ -138,6 +138,8 @@ def test_sample_draws_by_weight(problems_run):
     # the draws of two problems are independent, and another seed gives other draws
     assert (index[0] != index[1]).any()
     np.testing.assert_array_equal(problems_run.sample(jax.random.key(3), 20_000), index)
+    for key in (jax.random.PRNGKey(3), np.uint8(3), jnp.int32(3)):
+        np.testing.assert_array_equal(problems_run.sample(key, 20_000), index)
     assert (np.asarray(problems_run.sample(4, 20_000)) != index).any()
 
 

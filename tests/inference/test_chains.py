@@ -7,9 +7,9 @@ import numpyro.distributions as dist
 import pytest
 
 from smcgen.errors import InvalidArgument, ModelError
-from smcgen.inference import Parameters, log_joint, particle_gibbs, pmmh
+from smcgen.inference import Parameters, log_joint, particle_gibbs, pmmh, smc2
 from smcgen.inference.adapted import windows
-from smcgen.samplers import RandomWalk
+from smcgen.samplers import HMC, RandomWalk
 from tests.core.models import chain
 from tests.inference.models import Y, bins, build
 from tests.laws import assert_law, assert_unbiased
@@ -114,6 +114,15 @@ def test_bad_input(unchecked):
         pmmh(build, {}, 0)
     with pytest.raises(InvalidArgument, match="theta"):
         pmmh(build, PRIOR, 0, initial={"b": 1.0})
+    with pytest.raises(InvalidArgument, match=r"theta\['a'\]=1.5"):
+        pmmh(build, PRIOR, 0, initial={"a": 1.5})
+    for kernel in (HMC(), "hmc", lambda key, x, at: x, 3):  # gradients, or an estimate made again
+        with pytest.raises(InvalidArgument, match="kernel="):
+            pmmh(build, PRIOR, 0, kernel=kernel)
+        with pytest.raises(InvalidArgument, match="kernel="):
+            smc2(build, PRIOR, 0, kernel=kernel)
+    with pytest.raises(InvalidArgument, match="kernel=<function"):
+        particle_gibbs(build, PRIOR, 0, kernel=lambda key, x, at: x)
     with pytest.raises(InvalidArgument, match="build"):
         particle_gibbs(None, PRIOR, 0)
     with pytest.raises(InvalidArgument, match="kernel='gradient'"):

@@ -6,6 +6,7 @@
 | mala | yes | 10 | cheap gradients |
 | hmc | yes | 3 | the default: many dimensions |
 | nuts | yes | 2 | targets whose scale varies much; all particles wait for the longest trajectory |
+| `Algorithm` | yes | 10 | any other algorithm of blackjax |
 | a function or a `Kernel` | - | 10 | discrete positions, Gibbs steps |
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 from smcgen.errors import InvalidArgument, UnknownName
 from smcgen.samplers.base import Kernel
+from smcgen.samplers.kernels.algorithm import Algorithm as Algorithm
 from smcgen.samplers.kernels.custom import Custom as Custom
 from smcgen.samplers.kernels.gradient import HMC as HMC
 from smcgen.samplers.kernels.gradient import MALA as MALA

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from smcgen.core._types import PyTree, RandomKey
 from smcgen.errors import MissingExtra, ModelError
@@ -98,7 +100,8 @@ def numpyro_path(model: Callable, *args: Any, **kwargs: Any) -> NumPyroPath:
     """The path from prior to posterior of a NumPyro model with these arguments.
 
     Raises:
-        ModelError: the model has no latent site, or a discrete, improper, masked or constant one, or subsamples.
+        ModelError: the model has no latent site, or a discrete, improper, masked or constant one, or subsamples; it
+            observes NaN, or is no model at a draw from the prior.
         MissingExtra: NumPyro is not installed.
     """
     try:
@@ -108,6 +111,12 @@ def numpyro_path(model: Callable, *args: Any, **kwargs: Any) -> NumPyroPath:
     path = NumPyroPath(model, Constants((args, kwargs)))
     try:
         trace = path._trace(handlers.seed(model, 0))
+    except ValueError as error:
+        if "got invalid" not in str(error):
+            raise
+        raise ModelError(
+            f"at a draw from the prior: {error} Give latent sites priors within what depends on them allows"
+        ) from error
     except NotImplementedError as error:
         raise ModelError(
             "a site of the model has no sampler (an improper prior?). Particles begin as draws from the prior: "
@@ -169,6 +178,13 @@ def _check(trace: dict[str, Any]) -> None:
     for what, sites in problems.items():
         if sites:
             raise ModelError(f"latent site {sites} {what}")
+    gone = [
+        repr(name)
+        for name, site in trace.items()
+        if site["type"] == "sample" and site["is_observed"] and _observes_nan(site)
+    ]
+    if gone:
+        raise ModelError(f"observed site {', '.join(gone)} has NaN; mask what is missing")
     subsampled = [
         name
         for name, site in trace.items()
@@ -178,6 +194,17 @@ def _check(trace: dict[str, Any]) -> None:
         raise ModelError(
             f"plate {', '.join(map(repr, subsampled))} subsamples; SMC needs all of the data"
         )
+
+
+def _observes_nan(site: dict[str, Any]) -> bool:
+    """Whether an observed site has NaN, and no mask."""
+    import numpyro.distributions as dist
+
+    law, value = site["fn"], site["value"]
+    while not isinstance(law, dist.MaskedDistribution) and hasattr(law, "base_dist"):
+        law = law.base_dist
+    masked = isinstance(law, dist.MaskedDistribution)
+    return not masked and not isinstance(value, Tracer) and bool(np.isnan(np.asarray(value)).any())
 
 
 def _transform(site: dict[str, Any]) -> Any:

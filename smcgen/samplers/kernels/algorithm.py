@@ -1,0 +1,54 @@
+"""Any algorithm of blackjax as a kernel, in coordinates in which the particles are white."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from smcgen.core._types import RandomKey
+from smcgen.errors import InvalidArgument
+from smcgen.samplers.base import Moved, Path, Scalar
+from smcgen.samplers.kernels.gradient import Gradient
+from smcgen.samplers.kernels.tuning import static
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Algorithm(Gradient):
+    """A blackjax algorithm that leaves its density invariant.
+
+    Args:
+        build: `build(log_density, step_size)` gives a `blackjax.base.SamplingAlgorithm`, whose state has a `position`.
+        acceptance: the step size is adapted towards this mean acceptance, if the algorithm tells one; None: it stays.
+        step_size: where it begins, in units of the population's standard deviations.
+
+    Example:
+        Algorithm(build=lambda log_density, step: blackjax.barker(log_density, step), acceptance=0.4)
+    """
+
+    build: Any = static(None)
+    moves: int = static(10)
+
+    def check(self, path: Path, x: Any) -> None:
+        """x must be real, the path differentiable, `build` a function."""
+        super().check(path, x)
+        if not callable(self.build):
+            raise InvalidArgument(
+                "build", self.build, "a function of a log-density and a step size"
+            )
+
+    def default_step_size(self, d: int) -> float:
+        """`d^(-1/4)`."""
+        return 1.0 / d**0.25
+
+    def start(self, z: Any, log_density: Callable[[Any], Scalar]) -> Any:
+        """The algorithm's state at z."""
+        return self.build(log_density, 1.0).init(z)
+
+    def move(
+        self, key: RandomKey, chain: Any, log_density: Callable[[Any], Scalar], step_size: Scalar
+    ) -> tuple[Any, Moved]:
+        """One step; how many evaluations it takes only the algorithm knows, and one is counted."""
+        chain, info = self.build(log_density, step_size).step(key, chain)
+        return chain, Moved(getattr(info, "acceptance_rate", 1.0), 1.0)
