@@ -13,7 +13,7 @@ import typer
 from smcgen._version import __version__
 from smcgen.cli_eval import eval_command
 from smcgen.cli_serve import ENGINE_ARGS_HELP, ENGINE_HELP, as_typed, serve_command
-from smcgen.errors import Interrupted, SmcgenError
+from smcgen.errors import Interrupted, InvalidArgument, SmcgenError
 
 app = typer.Typer(
     help="Steer generative models with particles.", no_args_is_help=True, add_completion=False
@@ -114,9 +114,11 @@ def steer(
     from smcgen.text.steer import steer as run
 
     with _errors():
-        rows = _prompts(prompt, input)
+        lines = _prompts(prompt, input)
+        writer = load_engine(engine, model, engine_args)
+        rows, encoded = [row for _, row in lines], _encoded(writer, lines)
         options: dict[str, Any] = {
-            "model": load_engine(engine, model, engine_args),
+            "model": writer,
             "reward": ProcessReward(reward) if reward else None,
             "n_particles": n_particles,
             "strength": strength,
@@ -138,7 +140,7 @@ def steer(
                     keys = jax.vmap(jax.random.fold_in, (None, 0))(
                         jax.random.key(seed), jnp.arange(start, start + len(some))
                     )
-                    prompts = [row["prompt"] for row in some]
+                    prompts = encoded[start : start + len(some)]
                     results = run(prompts, key=keys, progress=sys.stderr.isatty(), **options)
                     if any(result.status is Status.INTERRUPTED for result in results):
                         raise KeyboardInterrupt
@@ -183,25 +185,43 @@ def _record(result: Any) -> dict[str, Any]:
     }
 
 
-def _prompts(prompt: str | None, path: Path | None) -> list[dict[str, Any]]:
+def _prompts(prompt: str | None, path: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """Objects with a "prompt", each with where it stands."""
     if (prompt is None) == (path is None):
         raise SmcgenError("give either --prompt or --input")
     if prompt is not None:
-        return [{"prompt": prompt.replace(r"\n", "\n")}]
-    lines = (
-        sys.stdin.read() if str(path) == "-" else Path(str(path)).read_text(encoding="utf-8")
-    ).splitlines()
+        return [("", {"prompt": prompt.replace(r"\n", "\n")})]
+    try:
+        text = sys.stdin.read() if str(path) == "-" else Path(str(path)).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SmcgenError(f"{path}: not UTF-8 ({error})") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold the other ends of lines
+        where = f"{path}, line {number}: "
         try:
             row = json.loads(line) if line.strip() else None
         except json.JSONDecodeError as error:
-            raise SmcgenError(f"{path}, line {number}: not JSON ({error})") from error
+            raise SmcgenError(f"{where}not JSON ({error})") from error
         if row is not None:
             if not isinstance(row, dict) or "prompt" not in row:
-                raise SmcgenError(f'{path}, line {number}: expected an object with a "prompt"')
-            rows.append(row)
+                raise SmcgenError(f'{where}expected an object with a "prompt"')
+            rows.append((where, row))
     return rows
+
+
+def _encoded(engine: Any, lines: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    """Each line's prompt as the engine reads it: what is wrong with one is said before any is steered."""
+    from smcgen.text.model import TextModel
+    from smcgen.text.prompts import encode
+
+    prompts = []
+    for where, row in lines:
+        try:
+            prompts.append(encode(engine.tokenizer, row["prompt"]))
+            TextModel(engine, prompts[-1])  # it fits the context
+        except InvalidArgument as error:
+            raise SmcgenError(f"{where}{error}") from error
+    return prompts
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

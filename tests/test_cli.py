@@ -62,6 +62,8 @@ def test_jsonl_in_jsonl_out_whatever_the_batch(tmp_path):
     [
         ('{"prompt": "Q:1+1\\n"}\nnot json\n', "line 2: not JSON"),
         ('{"question": "?"}\n', 'line 1: expected an object with a "prompt"'),
+        ('{"prompt": "Q:1+1\\n"}\n\n{"prompt": ""}\n', "line 3: prompt='' is not allowed"),
+        (json.dumps({"prompt": "1" * 600}), "line 1: prompt='601 tokens'"),
     ],
 )
 def test_malformed_input_names_the_line(tmp_path, lines, message):

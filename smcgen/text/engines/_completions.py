@@ -53,7 +53,8 @@ class Completions:
         answers = self._client.post(PATH, [self._body([requests[i] for i in g]) for g in groups])
         out: dict[int, Completion] = {}
         for group, answer in zip(groups, answers, strict=True):
-            out.update(zip(group, _completions(answer, len(group)), strict=True))
+            asked = [requests[i].ids for i in group]
+            out.update(zip(group, _completions(answer, asked), strict=True))
         return [out[i] for i in range(len(requests))]
 
     def _groups(self, requests: Sequence[Request]) -> list[list[int]]:
@@ -105,9 +106,9 @@ class Completions:
         ]
         answers = self._client.post(PATH, bodies)
         rows = [
-            choice.get("prompt_logprobs")
+            _read(choice, ids).get("prompt_logprobs")
             for part, answer in zip(parts, answers, strict=True)
-            for choice in choices(answer, len(part))
+            for choice, ids in zip(choices(answer, len(part)), texts[part.start :], strict=False)
         ]
         return [scored(t, s, row) for t, s, row in zip(texts, starts, rows, strict=True)]
 
@@ -138,13 +139,26 @@ def choices(answer: Any, count: int) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda choice: int(choice["index"]))
 
 
-def _completions(answer: Any, count: int) -> list[Completion]:
+def _read(choice: Mapping[str, Any], ids: Sequence[int]) -> Mapping[str, Any]:
+    """A completion of these tokens.
+
+    Raises:
+        EngineError: the server says that it is one of others.
+    """
+    read = choice.get("prompt_token_ids")
+    if read is not None and list(read) != list(ids):
+        sent = f"{len(ids)} tokens that begin {list(ids[:8])}"
+        raise EngineError(f"the server was sent {sent}, and read {len(read)} that begin {read[:8]}")
+    return choice
+
+
+def _completions(answer: Any, asked: Sequence[tuple[int, ...]]) -> list[Completion]:
     """The completions of an answer as ids and numbers; tokens read are those of all, on the first."""
     out = []
-    found = choices(answer, count)
+    found = choices(answer, len(asked))
     read = _prefilled(answer.get("usage"))
     for k, choice in enumerate(found):
-        ids = choice.get("token_ids")
+        ids = _read(choice, asked[k]).get("token_ids")
         if not isinstance(ids, list):
             raise EngineError(
                 "no token ids came with a completion: a server with `return_token_ids` is needed, such as vLLM"

@@ -301,6 +301,15 @@ def test_retry_after_is_honoured(server, quick):
             (200, b'{"choices": [%s]}' % b", ".join(b'{"index": %d}' % k for k in range(4)), {}),
             "no token ids",
         ),
+        (
+            (
+                200,
+                b'{"choices": [%s]}'
+                % b", ".join(b'{"index": %d, "prompt_token_ids": [4, 0]}' % k for k in range(4)),
+                {},
+            ),
+            r"was sent 1 tokens .* and read 2 that begin \[4, 0\]",
+        ),
     ],
 )
 def test_a_failure_that_stays_is_one_clear_error(server, quick, fault, message):

@@ -37,6 +37,12 @@ class Adopted:
                 "one built with VLLM_ENABLE_V1_MULTIPROCESSING=0 and async_scheduling=False; "
                 "VLLMRequests(llm) takes any",
             )
+        runner = self.config.model_config.runner_type
+        if runner != "generate":
+            raise InvalidArgument("model", f"a vllm.LLM of runner={runner!r}", "runner='generate'")
+        if self.config.speculative_config is not None:
+            allowed = "one without speculative_config: tokens are drawn one by one"
+            raise InvalidArgument("model", "a vllm.LLM that speculates", allowed)
         self.tokenizer = llm.get_tokenizer()
         share()
 

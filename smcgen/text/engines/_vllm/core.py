@@ -21,6 +21,7 @@ from smcgen.errors import EngineError
 from smcgen.text.engines._vllm.drawing import Drawing
 from smcgen.text.engines._vllm.port import Port, name_of, number_of
 from smcgen.text.engines._vllm.processor import HANDLE
+from smcgen.text.engines._vllm.rewriting import Rewriter
 from smcgen.text.engines._vllm.scheduler import FORK, SCORE, ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
 
@@ -49,11 +50,14 @@ class Core:
         self._numbers = count()
         self._drawing = Drawing()
         self._where = self._drawing.where  # request number -> (writer, row)
-        self._there: set[int] = set()  # numbers of the requests that the engine has
         self.dead: BaseException | None = None
         self._suspect = False  # a step was interrupted: the engine's state is not known
-        self.engine: Any = build(self._drawing)
-        self._port = Port(self.engine)
+        self._make()
+
+    def _make(self) -> None:
+        self.engine: Any = self._build(self._drawing)
+        self._port, self._rewrite = Port(self.engine), Rewriter(self.engine)
+        self._there: set[int] = set()  # numbers of the requests that the engine has
 
     @property
     def scheduler(self) -> ParticleScheduler:
@@ -251,27 +255,26 @@ class Core:
                 self._build.shut(self.engine)
             self.engine = None
             gc.collect()
-            self.engine = self._build(self._drawing)
-            self._port = Port(self.engine)
-            self._there.clear()
+            self._make()
         else:
             self._abort(list(self._there))
             # blocks are named when they are scheduled: some may never have been computed
             if not self.engine.reset_prefix_cache():
-                raise EngineError(
-                    "interrupted in the middle of a step, with requests of others in it"
-                )
+                raise EngineError("interrupted in a step that had requests of others in it")
         for writer in list(self._open):
             self._start(writer, writer.active)
 
     def _start(self, writer: Any, rows: Sequence[int]) -> None:
         """Rows go on with their requests, or get one."""
         try:
-            resumed = []
+            held = [row for row in rows if writer.requests[row] in self._there]
+            for row in self._rewrite(writer, [r for r in held if writer.parents[r] is not None]):
+                self._where.pop(writer.requests[row], None)
+                self._abort([writer.requests[row]])
+                writer.requests[row] = None  # it cannot be rewritten
+            resumed = [name_of(n) for row in rows if (n := writer.requests[row]) in self._there]
             for row in rows:
-                if (number := writer.requests[row]) in self._there:
-                    resumed.append(name_of(number))
-                else:
+                if writer.requests[row] not in self._there:
                     self._add(writer, row)
             self.scheduler.resume(resumed)
         except Exception as error:

@@ -176,6 +176,33 @@ class ParticleScheduler(Scheduler):
         blocks = list(held[: -(-known // self.block_size)])
         return self.kv_cache_manager.create_kv_cache_blocks((blocks,)), known, 0, False
 
+    def share_blocks(self, name: str, of: str, known: int) -> list[int] | None:
+        """A request's blocks become those of another's first `known` tokens; if the last is not full, a copy of it.
+
+        Returns their ids; None, and nothing has changed, if there is no block for the copy.
+        """
+        manager = self.kv_cache_manager.coordinator.single_type_managers[0]
+        pool = self.kv_cache_manager.block_pool
+        mine, theirs = manager.req_to_blocks[name], manager.req_to_blocks[of]
+        whole, rest = divmod(known, manager.block_size)
+        blocks = theirs[:whole]
+        pool.touch(blocks)  # before its own are freed, which may be the same
+        if rest:
+            if mine and pool.is_block_writable(mine[-1]):
+                last = mine.pop()
+            elif pool.get_num_free_blocks():
+                last = pool.get_new_blocks(1)[0]
+            else:
+                pool.free_blocks(reversed(blocks))
+                return None
+            pool.touch([theirs[whole], last])  # vLLM lets go of both when they are copied
+            manager._pending_cow_copies.append((theirs[whole], last))
+            blocks = [*blocks, last]
+        pool.free_blocks(reversed(mine))
+        manager.req_to_blocks[name], manager.num_cached_block[name] = blocks, whole
+        self.forked += 1
+        return [block.block_id for block in blocks]
+
 
 def _extra(request: Request, name: str) -> Any:
     """What a particle's request says of itself."""

@@ -96,7 +96,8 @@ class VLLMSession:
     ) -> Float64[np.ndarray, " m"]:
         """log p + log phi of tokens behind each row's text, by a copy of its request."""
         heads = [self._texts[row] for row in rows.tolist()]
-        held = [self.requests[row] for row in rows.tolist()]
+        of = lambda row: self.requests[row] if self.parents[row] is None else self.parents[row]
+        held = [of(row) for row in rows.tolist()]
         law = (self.law.base, self._max_length, self._meter)
         logs = score(self._core, heads, tokens, *law, held)
         parts = [factor.log_continue(rows, tokens, cut) for factor in self.factors]
@@ -126,16 +127,15 @@ class VLLMSession:
         heirs: set[int] = set()
         for row in order:
             a = int(ancestors[row])
-            request = old[a]
-            if request is None:
+            if parents[a] is not None:  # what it has is not its text yet
                 self.parents[row] = parents[a]
             elif a in heirs:
-                self.parents[row] = request
-            else:
+                self.parents[row] = old[a]
+            elif (request := old[a]) is not None:
                 heirs.add(a)
                 self.requests[row] = request
                 self._core.move(request, self, row)
-        self._core.abort(r for a, r in enumerate(old) if r is not None and a not in heirs)
+        self._lend({a: r for a, r in enumerate(old) if r is not None and a not in heirs})
         texts = self._texts
         self._texts = [
             texts[a] if a == i else [*texts[a]] for i, a in enumerate(ancestors.tolist())
@@ -143,6 +143,18 @@ class VLLMSession:
         self._room = self._room[ancestors]
         for factor in self.factors:
             factor.take(ancestors)
+
+    def _lend(self, spare: dict[int, int]) -> None:
+        """Requests of rows whose texts nobody has any more go to copies, which rewrite them; the rest end."""
+        need = [row for row, parent in enumerate(self.parents) if parent is not None]
+        for row in need:
+            if row in spare:
+                self.requests[row] = spare.pop(row)
+        for row in need:
+            if self.requests[row] is None and spare:
+                self.requests[row] = request = spare.popitem()[1]
+                self._core.move(request, self, row)
+        self._core.abort(spare.values())
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         """Free what these rows hold."""

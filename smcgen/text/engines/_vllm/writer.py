@@ -14,7 +14,8 @@ class Writer(Protocol):
 
     Attributes:
         requests: number of each row's request in the engine, None if it has none.
-        parents: for a row without one, the request whose copy it will be, or None.
+        parents: the request whose copy a row will be, or None. If the row has a request, that was somebody else's
+            and is to be rewritten.
     """
 
     law: Law
