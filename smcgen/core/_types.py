@@ -9,8 +9,8 @@ State = TypeVar("State")
 
 RandomKey = Key[Array, "*problems"] | UInt32[Array, "*problems 2"]
 LogWeights = Float[Array, "*problems n"]  # nats; normalised so that logsumexp over n is 0
-LogG = Float[Array, "*problems n"]  # nats
 # numpy where a model is driven from Python
+LogG = Float[Array, "*problems n"] | Float[np.ndarray, "*problems n"]  # nats
 Ancestors = Int[Array, "*problems n"] | Int[np.ndarray, "*problems n"]
 PerProblem = Float[Array, "*problems"]
 Mask = Bool[Array, "*problems"]

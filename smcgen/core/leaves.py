@@ -22,10 +22,12 @@ class LeafCheckpointing:
         """Class, steps and the contents of every attribute."""
         model = self._model
         digest = hashlib.sha256(f"{type(model).__qualname__} {model.num_steps}".encode())
-        leaves, structure = jax.tree.flatten((model, getattr(model, "__dict__", {})))
+        leaves, structure = jax.tree.flatten(model)
+        if jax.tree_util.treedef_is_leaf(structure):  # no pytree: what it holds
+            leaves, structure = jax.tree.flatten((model, getattr(model, "__dict__", {})))
         digest.update(_text(structure).encode())
         for leaf in leaves:
-            if hasattr(leaf, "dtype"):
+            if isinstance(leaf, np.ndarray | np.generic | jax.Array) or _is_torch(leaf):
                 name, array = _named_array("", leaf)
                 digest.update(name.encode() + np.asarray(array).tobytes())
             else:
@@ -53,7 +55,7 @@ class LeafCheckpointing:
 
 
 def leaf_arrays(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by number; PRNG keys as their data, the generator in the name."""
+    """The leaves of a pytree by number; PRNG keys as their data, the generator in the name; torch tensors as NumPy."""
     return dict(_named_array(str(i), leaf) for i, leaf in enumerate(jax.tree.leaves(tree)))
 
 
@@ -69,6 +71,9 @@ def from_leaf_arrays(arrays: Mapping[str, np.ndarray]) -> list[Any]:
 
 
 def _named_array(name: str, leaf: Any) -> tuple[str, Any]:
+    if _is_torch(leaf):
+        leaf = leaf.detach().cpu()
+        return name, (leaf.float() if str(leaf.dtype) == "torch.bfloat16" else leaf).numpy()
     if not (isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)):
         return name, leaf
     return f"{name} {jax.random.key_impl(leaf)}", jax.random.key_data(leaf)
@@ -79,7 +84,13 @@ def _like(kind: Any, array: Any) -> Any:
         return array
     if isinstance(kind, bool | int | float):
         return array.item()
+    if _is_torch(kind):
+        return kind.new_tensor(array)  # on its device, of its type
     return jnp.asarray(array)
+
+
+def _is_torch(leaf: Any) -> bool:
+    return type(leaf).__module__ == "torch"
 
 
 def _text(leaf: Any) -> str:

@@ -10,7 +10,7 @@ One class for Gaussian and masked kernels, JAX (the entire run is one jitted sca
 """
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -20,14 +20,16 @@ from smcgen.core._types import PyTree, RandomKey
 from smcgen.core.arguments import check_counts
 from smcgen.core.cost import Cost, Meter
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor, at
-from smcgen.diffusion.base import Kernel, Proposal, Scorer
+from smcgen.diffusion.base import Kernel, Proposal
 from smcgen.diffusion.candidates import choose, split_keys
+from smcgen.diffusion.counting import scorer, work_of
 from smcgen.diffusion.pinning import Pinnable
 from smcgen.diffusion.proposals.base import Base
 from smcgen.diffusion.rewards.resolve import as_reward
+from smcgen.diffusion.saving import Savable
 from smcgen.diffusion.state import DiffusionRecord, DiffusionState, Samples
 from smcgen.diffusion.steps import chosen_steps
-from smcgen.diffusion.strengths import check_finite, checked_ladder
+from smcgen.diffusion.strengths import check_finite, check_guidance, checked_ladder
 from smcgen.diffusion.twists.potentials import Difference
 from smcgen.diffusion.twists.resolve import as_twist
 from smcgen.errors import InvalidArgument
@@ -37,7 +39,7 @@ _PLAIN, _TWISTED, _LAST = 0, 1, 2
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class DiffusionModel(Pinnable):
+class DiffusionModel(Pinnable, Savable):
     """A diffusion model steered by a reward.
 
     Attributes:
@@ -84,6 +86,8 @@ class DiffusionModel(Pinnable):
         settle("twist", as_twist(self.twist))
         check_finite("strength", self.strength)
         check_counts(candidates=self.candidates)
+        if getattr(self.proposal, "guided", False):
+            check_guidance(self.kernel, self._steers)
         if self.steps is not None:
             settle("steps", chosen_steps(self.steps, self.kernel.deterministic))
         elif self._steers and not self.resampling_steps:
@@ -124,6 +128,12 @@ class DiffusionModel(Pinnable):
         kinds[-1] = _LAST
         return kinds
 
+    @cached_property
+    def _branches(self) -> tuple[list[int], np.ndarray]:
+        """The kinds of steps there are, and which of them each time t is; t = 0 is none."""
+        kinds, which = np.unique(self._kinds[1:], return_inverse=True)
+        return kinds.tolist(), np.append(0, which)
+
     # ---- the Feynman-Kac model -------------------------------------------------------------------
 
     def init(self, key: RandomKey, n: int) -> tuple[DiffusionState, Any]:
@@ -148,17 +158,7 @@ class DiffusionModel(Pinnable):
 
     def work(self, n_particles: int) -> Cost:
         """What a run will cost: calls of the denoiser and of the reward, in rows."""
-        rows, steps = n_particles * self._problems, self.resampling_steps
-        looks, start = len(steps), 1 in steps
-        wide = rows * self.candidates
-        nfe = rows * (self.num_steps - looks + start) + wide * (looks - start)
-        if self.reward is None:
-            return Cost(nfe=nfe)
-        calls = wide
-        if self.twist is not None and self.twist.value is not None:
-            count = self.twist.value.reward_calls
-            calls += (looks - start) * count(wide) + start * count(rows)
-        return Cost(nfe=nfe, reward_calls=calls)
+        return work_of(self, n_particles)
 
     def resamples(self, t: Any) -> Any:
         """Whether step t is one of `resampling_steps`."""
@@ -187,9 +187,9 @@ class DiffusionModel(Pinnable):
     def _step(
         self, key: RandomKey, t: Any, state: DiffusionState, pinned: DiffusionRecord | None
     ) -> tuple[DiffusionState, Any]:
-        kinds = sorted(set(self._kinds[1:].tolist()))
-        branches = [lambda *a, kind=kind: self._moved(kind, *a) for kind in kinds]
-        index = at(np.searchsorted(kinds, self._kinds), t)
+        kinds, which = self._branches
+        branches = [partial(self._moved, kind) for kind in kinds]
+        index = at(which, t)
         with self.kernel.backend.inference():
             state, log_g = self.kernel.backend.switch(index, branches, key, t, state, pinned)
         return state, self._per_problem(log_g)
@@ -203,7 +203,7 @@ class DiffusionModel(Pinnable):
         pinned: DiffusionRecord | None,
     ) -> tuple[DiffusionState, PerRow]:
         """One step; at steps that are looked at, each particle is the best of its candidates by lot."""
-        kernel, m = self.kernel, 1 if kind == _PLAIN else self.candidates
+        kernel, m = self.kernel, self._draws(kind)
         draw_key, value_key, choose_key = split_keys(key, 3)
         rows = len(state.log_psi)
         wide = state if m == 1 else kernel.backend.take(state, np.repeat(np.arange(rows), m))
@@ -220,6 +220,11 @@ class DiffusionModel(Pinnable):
         xp = kernel.backend.xp
         return kernel.backend.take(new, np.arange(rows) * m + xp.asarray(chosen)), xp.asarray(log_g)
 
+    def _draws(self, kind: int) -> int:
+        """For each particle; a last step without noise has one outcome."""
+        one = kind == _PLAIN or (kind == _LAST and self.kernel.deterministic[-1])
+        return 1 if one else self.candidates
+
     def _looked_at(
         self, kind: int, key: RandomKey, t: Any, x: Tensor, before: DiffusionState
     ) -> DiffusionState:
@@ -228,7 +233,7 @@ class DiffusionModel(Pinnable):
         rows = len(before.log_psi)
         problem = self._problem_of(rows)
         meter, gradient = before.meter, None if before.gradient is None else x * 0
-        score = self._scorer(meter)
+        score = scorer(self, meter)
         if kind == _LAST:
             if self.reward is None:
                 return replace(before, x=x, gradient=gradient)
@@ -279,22 +284,8 @@ class DiffusionModel(Pinnable):
     def valued(self, t: Any, state: DiffusionState) -> DiffusionState:
         """The population of time t < T with the reward of its predicted data as value."""
         data = self.kernel.data(t, state.x, state.prediction)
-        scores = self._scorer(state.meter)(data, self._problem_of(len(data)))
+        scores = scorer(self, state.meter)(data, self._problem_of(len(data)))
         return replace(state, value=self.kernel.backend.per_row(scores))
 
     def _problem_of(self, rows: int) -> Index:
         return np.repeat(np.arange(self._problems), rows // self._problems)
-
-    def _scorer(self, meter: Meter | None) -> Scorer:
-        """The reward, counted and timed."""
-
-        def score(data: Tensor, problem: Index) -> Any:
-            assert self.reward is not None
-            if meter is None:
-                return self.reward(data, problem, self.kernel.decode)
-            with meter.reward():
-                scores = self.reward(data, problem, self.kernel.decode)
-            meter.add(reward_calls=len(problem))
-            return scores
-
-        return score

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
@@ -113,9 +114,19 @@ def by_problem(
         weights = np.exp(log_weights - log_weights.max())
         weights = 0 * weights if int(own.status) in _FAILED else weights / weights.sum()
         rewards = np.asarray(reward, np.float64)
-        own = own.replace(particles=Samples(data, jnp.asarray(rewards)), history=None)
+        history = _of_problem(result.history, None if problems is None else b)
+        own = own.replace(particles=Samples(data, jnp.asarray(rewards)), history=history)
         prompt = None if kernel.prompts is None else kernel.prompts[b]
         results.append(
             SteerResult(prompt, data, rewards, weights, result.cost, own, kernel, batch_size)
         )
     return results
+
+
+def _of_problem(history: Any, index: int | None) -> Any:
+    """The records of one problem: over time a list, or stacked."""
+    if history is None or index is None:
+        return history
+    if isinstance(history, list):
+        return [jax.tree.map(lambda x: x[index], record) for record in history]
+    return jax.tree.map(lambda x: x[:, index], history)

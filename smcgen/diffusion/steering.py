@@ -76,7 +76,7 @@ def steer(
         batch_size: most samples that are decoded and rewarded at a time.
         dtype: "bfloat16" or "float16": the reward sees samples in half precision.
         key: a seed or JAX key. It fixes the whole run, on every device.
-        keep: "particles" to keep every population as well, in memory.
+        keep: "particles" to keep every population as well, in memory: `result.smc.history`, `.path`, `.trajectories`.
         progress, callback, checkpoint, on_error: see `smcgen.smc`.
         **options: of a pipeline, as in its own call (`num_inference_steps`, `guidance_scale`, ...), and `eta`.
 

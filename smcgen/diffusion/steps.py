@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 
 from smcgen.core.resampling.when import Every, Scheduled
@@ -23,8 +22,7 @@ def chosen_steps(
     if steps is None:
         return tuple(t for t in every if t > 1 and not deterministic[t - 1])
     if isinstance(steps, Scheduled):
-        on = np.asarray(jax.vmap(steps.allows)(np.asarray(every)))
-        rule = [t for t in every if on[t - 1]]
+        rule = [t for t in every if steps.allows(t)]
         random = [t for t in rule if not deterministic[t - 1]]
         steps = random if random and isinstance(steps, Every) else rule
     wanted = sorted(set(steps))

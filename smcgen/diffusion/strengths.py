@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from smcgen.diffusion.base import Kernel
 from smcgen.errors import InvalidArgument
 
 
@@ -31,3 +32,13 @@ def checked_ladder(ladder: Any, num_steps: int) -> Any:
         allowed = f"{num_steps + 1} finite numbers for t = 0..{num_steps}, the last of them 1"
         raise InvalidArgument("ladder", ladder, allowed)
     return values
+
+
+def check_guidance(kernel: Kernel, looks: bool) -> None:
+    """Raise `InvalidArgument` where there is no gradient to follow, which would do nothing in silence."""
+    if type(kernel).step_variance is Kernel.step_variance:
+        allowed = f"None: {type(kernel).__name__} draws tokens, which have no gradient; `candidates` works there"
+        raise InvalidArgument("guidance", "a gradient", allowed)
+    if not looks:
+        allowed = "None without a reward and a twist: it follows the gradient of the twist's value"
+        raise InvalidArgument("guidance", "a gradient", allowed)

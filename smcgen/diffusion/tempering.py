@@ -44,13 +44,15 @@ def find_ladder(
         raise InvalidArgument("ess", ess, "a number in (0, 1)")
     if model.twist is None or model.twist.value is None:
         raise InvalidArgument("model", "a model without a twist", "one that looks before the end")
+    if model.strength == 0:
+        raise InvalidArgument("model", "a model of strength 0", "another strength: nothing rises")
     rising = _Rising(model.twist.value, ess, model.num_problems or 1)
     pilot = replace(model, twist=rising, ladder=None, proposal=Base(), candidates=1)
     run = smc(pilot, key, n_particles, ess_threshold=1.0, keep="particles")
     history: Any = run.history  # a list over time for a model that is not traceable
     strengths = [r.memory for r in history] if isinstance(history, list) else history.memory
-    lowest = np.asarray(strengths, np.float64).reshape(model.num_steps + 1, -1).min(1)
-    ladder = np.maximum.accumulate(lowest) / float(model.strength)
+    relative = np.asarray(strengths, np.float64) / float(model.strength)
+    ladder = np.maximum.accumulate(relative.reshape(model.num_steps + 1, -1).min(1))
     ladder[-1] = 1.0
     return ladder
 

@@ -17,6 +17,7 @@ from smcgen.diffusion.backends.torch import Torch
 from smcgen.errors import InvalidArgument, ModelError, RewardError
 
 MIXTURE = GaussianMixture(np.array([[-1.0, 0.0], [1.0, 0.0]]), 0.5, ddpm(3))
+TEXT = diffusion.Masked(lambda ids, t: jnp.zeros((*ids.shape, 3)), 4, mask_id=3, steps=2)
 shrunk = lambda x, t: 0.5 * x
 first = lambda x: x[:, 0]
 
@@ -58,6 +59,9 @@ def test_strength(strength, unchecked):
     [
         ({"guidance": np.nan}, "guidance=nan"),
         ({"guidance": "strong"}, "guidance='strong'"),
+        ({"guidance": 1.0, "twist": None}, "guidance=.*without a reward and a twist"),
+        ({"guidance": 1.0, "reward": None}, "guidance=.*without a reward and a twist"),
+        ({"guidance": 1.0, "model": TEXT}, "guidance=.*Masked draws tokens"),
         ({"draws": 0}, "draws=0"),
         ({"candidates": 1.5}, "candidates=1.5"),
         ({"n_particles": 0}, "n_particles=0"),
@@ -85,13 +89,16 @@ def test_a_gradient_of_a_reward_that_has_none():
             steer(in_torch(), reward, guidance=1.0, n_particles=4)
 
 
-def test_denoisers():
+def test_denoisers(unchecked):
     said = r"one that returned shape \(4, 1\).*shape \(4, 2\)"
     with pytest.raises(InvalidArgument, match=said):
         steer(in_torch(lambda x, t: x[:, :1]), first, n_particles=4)
     masked = diffusion.Masked(lambda x, t: torch.zeros(len(x), 5), 3, 4, 2, backend=Torch())
     with pytest.raises(InvalidArgument, match=r"logits of shape \(4, 3, 'V'\)"):
         steer(masked, lambda x: x.sum(1), n_particles=4)
+    for shape in (2, (2, 0), "2"):
+        with pytest.raises(InvalidArgument, match="shape=.*without rows"):
+            Gaussian(shrunk, ddpm(3), shape, "data")
     flow = diffusion.rectified_flow(3)
     for predicts in ("eps", "score"):
         with pytest.raises(InvalidArgument, match=f"predicts='{predicts}'.*alpha_0 = 0"):

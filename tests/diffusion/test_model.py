@@ -167,3 +167,62 @@ def test_a_run_is_one_jitted_scan():
     assert jnp.shape(
         jax.eval_shape(lambda k: smcgen.smc(m, k, 4).particles.data, jax.random.key(0))
     ) == (4, 2)
+
+
+def test_a_last_step_without_noise_is_rewarded_once():
+    """All candidates there would be the same."""
+    calls = []
+    m = model(
+        torch=True, reward=lambda x: calls.append(len(x)) or score(x), candidates=3, steps=(4,)
+    )
+    result = smcgen.smc(m, 0, 4)
+    assert calls == [12, 4]
+    assert result.cost.reward_calls == m.work(4).reward_calls == 16
+
+
+def test_a_learned_value_at_strength_zero():
+    learned = diffusion.Difference(diffusion.Learned(lambda rows: rows[:, 0]))
+    m = replace(model(torch=True, twist=learned), strength=0.0)
+    assert float(smcgen.smc(m, 0, 4).log_evidence) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_ladder_of_a_negative_strength_rises_as_well():
+    m = model(torch=True, reward=lambda x: 5 * (x[:, 0] - 3) ** 2)
+    mirrored = replace(m, strength=-3.0)
+    twin = model(torch=True, reward=lambda x: -5 * (x[:, 0] - 3) ** 2)
+    ladder = diffusion.find_ladder(mirrored, 1, 8)
+    np.testing.assert_allclose(ladder, diffusion.find_ladder(twin, 1, 8), rtol=1e-6)
+    with pytest.raises(InvalidArgument, match="strength 0"):
+        diffusion.find_ladder(replace(m, strength=0.0), 1, 8)
+
+
+def test_every_population_is_kept_if_asked_for():
+    kernel = replace(model(torch=True).kernel, prompts=("a", "b"))
+    both = diffusion.steer(kernel, score, n_particles=4, keep="particles")
+    for result in both:
+        assert len(result.smc.history) == T + 1
+        path = result.smc.path(1)
+        np.testing.assert_array_equal(path[-1].x, np.asarray(result.data)[1])
+    assert diffusion.steer(kernel, score, n_particles=4)[0].smc.history is None
+
+
+@pytest.mark.parametrize("rows", [None, 2], ids=["one problem", "two"])
+def test_an_interrupted_run_in_torch_is_resumed(tmp_path, rows):
+    """To the same samples and the same counted cost; `keep` is what makes the records travel too."""
+    kernel = replace(model(torch=True).kernel, prompts=None if rows is None else tuple(range(rows)))
+    options = {"n_particles": 4, "key": 3, "twist": "max", "guidance": 0.5, "keep": "particles"}
+    whole = diffusion.steer(kernel, score, **options)
+
+    def stop(progress):
+        if progress.t == 3:
+            raise KeyboardInterrupt
+
+    saved = {"checkpoint": tmp_path / "run", **options}
+    with pytest.raises(KeyboardInterrupt):
+        diffusion.steer(kernel, score, callback=stop, **saved)
+    resumed = diffusion.steer(kernel, score, **saved)
+    for a, b in zip(*([x] if rows is None else x for x in (whole, resumed)), strict=True):
+        np.testing.assert_array_equal(a.data.numpy(), b.data.numpy())
+        assert a.log_evidence == b.log_evidence
+        assert (a.cost.nfe, a.cost.reward_calls) == (b.cost.nfe, b.cost.reward_calls)
+        np.testing.assert_array_equal(a.smc.path(0)[2].x, b.smc.path(0)[2].x)

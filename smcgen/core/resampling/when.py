@@ -31,8 +31,8 @@ class Scheduled:
     scheme: Scheme | str
 
     @abstractmethod
-    def allows(self, t: Any) -> Bool[Array, ""]:
-        """Whether step t may begin with a resampling."""
+    def allows(self, t: Any) -> bool | Bool[Array, ""]:
+        """Whether step t may begin with a resampling. A number of Python needs no JAX."""
 
     def __call__(self, key: RandomKey, log_weights: Float[Array, " n"]) -> Int32[Array, " n"]:
         """Ancestors by the scheme; so that this is a scheme wherever one is accepted."""
@@ -54,7 +54,9 @@ class AtSteps(Scheduled):
         object.__setattr__(self, "steps", tuple(int(t) for t in steps))
         object.__setattr__(self, "scheme", resolve(scheme))
 
-    def allows(self, t: Any) -> Bool[Array, ""]:
+    def allows(self, t: Any) -> bool | Bool[Array, ""]:
+        if isinstance(t, int):
+            return t in self.steps
         return jnp.any(jnp.asarray(t) == jnp.asarray(self.steps, jnp.int32))
 
 
@@ -88,8 +90,7 @@ class Every(Scheduled):
         object.__setattr__(self, "start", int(k if start is None else start))
         object.__setattr__(self, "end", None if end is None else int(end))
 
-    def allows(self, t: Any) -> Bool[Array, ""]:
-        t = jnp.asarray(t)
+    def allows(self, t: Any) -> bool | Bool[Array, ""]:
         on = (t >= self.start) & ((t - self.start) % self.k == 0)
         return on if self.end is None else on & (t <= self.end)
 

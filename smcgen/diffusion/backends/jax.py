@@ -93,7 +93,22 @@ class JAX:
 
 def draw_normal(key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals, shape (rows, *shape)."""
-    return each_problem(lambda key, rows: jax.random.normal(key, (rows, *shape)), key, rows)
+    return each_problem(lambda key, rows: _standard_normal(key, (rows, *shape)), key, rows)
+
+
+def _standard_normal(key: RandomKey, shape: tuple[int, ...]) -> Tensor:
+    """`jax.random.normal`, bit for bit, in less than half its time on a CPU.
+
+    XLA would fuse the hash with the two branches of erf_inv, and compute it for each of them.
+    """
+    if jax.dtypes.canonicalize_dtype(float) != jnp.float32:
+        return jax.random.normal(key, shape)
+    words = jax.lax.optimization_barrier(jax.random.bits(key, shape, jnp.uint32))
+    one = jnp.uint32(0x3F800000)  # the bits of 1.0; those of the fraction are random
+    fraction = jax.lax.bitcast_convert_type(words >> 9 | one, jnp.float32) - 1
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    uniform = jnp.maximum(low, fraction * (1 - low) + low)
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
 
 
 def each_problem(

@@ -66,6 +66,7 @@ class Gaussian(Kernel):
     def __post_init__(self) -> None:
         if self.predicts not in get_args(Predicts):
             raise UnknownName("predicts", self.predicts, get_args(Predicts))
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
         eta = np.asarray(self.eta, np.float64)
         if eta.shape not in ((), (self.num_steps,)) or not np.all((eta >= 0) & (eta <= 1)):
             allowed = f"a number in [0, 1], or {self.num_steps} of them, one for each step"
@@ -178,3 +179,10 @@ class Gaussian(Kernel):
 
     def decode(self, data: Tensor) -> Any:
         return data if self.decoder is None else self.decoder(data)
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    listed = isinstance(shape, tuple | list)
+    if not listed or not all(isinstance(s, int | np.integer) and s >= 1 for s in shape):
+        raise InvalidArgument("shape", shape, "sizes of one sample, without rows: (64,)")
+    return tuple(int(s) for s in shape)

@@ -41,9 +41,10 @@ class Masked(Kernel):
     """Masked diffusion with a network.
 
     Attributes:
-        denoiser: `fn(ids, time)` to logits (rows, L, V); `time` is the share of positions that should be masks.
+        denoiser: `fn(ids, time)` to logits (rows, L, V), with or without one for the mask; `time` is the share of
+            positions that should be masks.
         canvas: a length L, or token ids (L,) or (problems, L) with `mask_id` where one is to be written.
-        mask_id: the mask.
+        mask_id: the mask; it is never written.
         steps: steps of each block; few steps reveal several tokens at once, as if independent.
         schedule: "linear", "cosine", "quadratic", or the share of masks as a function of t / T.
         order: which positions a step reveals: an `Order`, or "random", "random-count", "confidence", "margin" or
@@ -195,7 +196,9 @@ class Masked(Kernel):
         if len(logits.shape) != 3 or tuple(logits.shape[:2]) != expected:
             came = f"one that returned shape {tuple(logits.shape)}"
             raise InvalidArgument("denoiser", came, f"logits of shape {(*expected, 'V')}")
-        logits = self._laws.forbid(logits, (self.mask_id, *self.never))
+        given = (i for i in (self.mask_id, *self.never) if 0 <= i < logits.shape[-1])
+        if forbidden := tuple(given):
+            logits = self._laws.forbid(logits, forbidden)
         block = block_of(self.canvas, self.mask_id, self.block_length, self.aligned, xp)
         block = block[xp.asarray(problem)] if block.ndim > 1 else xp.broadcast_to(block, x.shape)
         return MaskedPrediction(logits, block)

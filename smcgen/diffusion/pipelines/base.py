@@ -43,6 +43,7 @@ class Prepared:
         decode: latents to images in [0, 1], shape (m, 3, height, width), float32; differentiable.
         finish: what the pipeline does to images that it hands out (safety checker, watermark).
         rows_per_particle: how many rows the network sees for each particle (2 with guidance).
+        device: where the network works; the pipeline looks for it in all its components each time it is asked.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class Prepared:
     decode: Callable[[Rows], Rows]
     finish: Callable[[Rows], Rows] = field(default=lambda images: images)
     rows_per_particle: int = 1
+    device: Any = "cpu"
 
 
 class Adaptor(Protocol):
@@ -63,6 +65,15 @@ class Adaptor(Protocol):
     def __call__(
         self, pipe: Any, prompts: list[str] | None, *, num_inference_steps: int, **options: Any
     ) -> Prepared: ...
+
+
+_OURS = {
+    "num_images_per_prompt": "`n_particles`",
+    "generator": "`key`",
+    "callback_on_step_end": "`callback`",
+    "output_type": "`result.samples`, `result.images` or `result.data`",
+}
+"""Arguments of a pipeline's own call that steering has other words for."""
 
 
 def call(
@@ -78,6 +89,8 @@ def call(
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     ]
     for name, value in options.items():
+        if name in _OURS:
+            raise InvalidArgument(name, value, f"nothing: {_OURS[name]} says it here")
         if name not in known:
             kind = type(pipe).__name__
             allowed = f"an option of {kind} that can be steered: {', '.join(sorted(known))}"

@@ -91,4 +91,5 @@ def prepare(
         spacing=spaced(pipe, num_inference_steps, device, sigmas=sigmas, mu=mu),
         decode=decoder(pipe.vae, unpack),
         rows_per_particle=2 if guides else 1,
+        device=device,
     )

@@ -62,7 +62,7 @@ def from_pipeline(
         prepared,
         prompts,
         single=single,
-        device=pipe._execution_device,
+        device=prepared.device,
         eta=eta,
         batch_size=denoiser_batch_size,
     )

@@ -84,6 +84,7 @@ def prepare(
         spacing=spaced(pipe, num_inference_steps, device, sigmas=sigmas, mu=mu),
         decode=decoder(pipe.vae),
         rows_per_particle=2 if guides else 1,
+        device=device,
     )
 
 

@@ -103,4 +103,5 @@ def prepare(
         decode=decoder(pipe.vae),
         finish=finish,
         rows_per_particle=2 if guides else 1,
+        device=device,
     )

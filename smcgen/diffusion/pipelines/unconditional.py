@@ -35,4 +35,5 @@ def prepare(
         network=network,
         spacing=spaced(pipe, num_inference_steps or (1000 if "DDPM" in kind else 50), device),
         decode=to_unit,
+        device=device,
     )

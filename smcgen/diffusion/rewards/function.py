@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.diffusion.backends.base import Index, Tensor
-from smcgen.diffusion.rewards.microbatch import in_parts, joined, mapped
+from smcgen.diffusion.rewards.microbatch import in_parts, joined, mapped, out_of_memory
 from smcgen.errors import InvalidArgument, RewardError
 
 
@@ -57,11 +57,12 @@ class FunctionReward:
             return mapped(whole, data, self.batch_size)
 
         def part(rows: np.ndarray) -> Any:
-            samples = self._half(decode(data[rows[0] : rows[-1] + 1]))
+            own = slice(int(rows[0]), int(rows[-1]) + 1)
+            samples = self._half(decode(_copied(data[own])))
             if self.prompts is None:
                 return self._checked(self._called(samples), len(rows))
-            own = [self.prompts[b] for b in np.asarray(problem)[rows].tolist()]
-            return self._checked(self._called(samples, own), len(rows))
+            prompts = [self.prompts[b] for b in np.asarray(problem)[rows].tolist()]
+            return self._checked(self._called(samples, prompts), len(rows))
 
         return joined(in_parts(part, len(data), self.batch_size))
 
@@ -69,7 +70,7 @@ class FunctionReward:
         try:
             return self.fn(*arguments)
         except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError":
+            if out_of_memory(error):
                 raise
             message = f"reward {self._name!r} failed: {type(error).__name__}: {error}"
             raise RewardError(message) from error
@@ -102,6 +103,12 @@ class FunctionReward:
         if kind not in "fiubV" or "complex" in str(scores.dtype):  # V: JAX's half precision
             raise RewardError(f"reward {self._name!r} returned {scores.dtype} values: {expected}")
         return scores
+
+
+def _copied(rows: Tensor) -> Tensor:
+    """Rows that a function may write into: those of the particles stay as they are."""
+    torch = sys.modules.get("torch")
+    return rows.clone() if torch is not None and isinstance(rows, torch.Tensor) else rows
 
 
 def _from_list(scores: Any) -> Any:

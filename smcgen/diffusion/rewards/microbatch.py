@@ -8,6 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "resource_exhausted",
+)
+
 
 def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None) -> list[Any]:
     """`function(indices)` on consecutive parts of at most `size` rows, on the host.
@@ -20,7 +27,7 @@ def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None)
         try:
             results.append(function(np.arange(done, min(done + size, rows))))
         except Exception as error:
-            if not _out_of_memory(error) or size == 1:
+            if not out_of_memory(error) or size == 1:
                 raise
             size = (size + 1) // 2
             _free()
@@ -57,12 +64,12 @@ def mapped(function: Callable[[Any], Any], operands: Any, size: int | None) -> A
     return jnp.concatenate([scores, jnp.asarray(rest)])
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """torch's and JAX's ways to say so."""
-    name = type(error).__name__
-    return name == "OutOfMemoryError" or (
-        name in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
-    )
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, in the words of torch (on a GPU or a CPU), cuBLAS, JAX or Python."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
 
 
 def _free() -> None:

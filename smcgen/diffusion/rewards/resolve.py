@@ -27,7 +27,7 @@ def as_reward(
     if isinstance(reward, FunctionReward) and (batch_size or dtype):
         own = {"batch_size": reward.batch_size or batch_size, "dtype": reward.dtype or dtype}
         return replace(reward, **own)
-    if reward is None or isinstance(reward, Reward) or type(reward) is object:
+    if reward is None or isinstance(reward, FunctionReward | Reward) or type(reward) is object:
         return reward  # JAX builds structures without contents
     if not callable(reward):
         raise InvalidArgument("reward", reward, "a function of a batch of samples, or a Reward")

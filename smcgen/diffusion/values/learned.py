@@ -47,7 +47,8 @@ class Learned:
         xp = jnp if kernel.backend.traceable else np
         time = xp.full((len(x), 1), t / kernel.num_steps)
         log_psi = self.fn(xp.concatenate([rows, time], axis=1))
-        return xp.asarray(log_psi).reshape(len(x)) / strength
+        nothing = xp.asarray(strength) == 0  # `log psi` is then 0 whatever the value
+        return xp.asarray(log_psi).reshape(len(x)) / xp.where(nothing, 1.0, strength)
 
     def reward_calls(self, rows: int) -> int:
         return 0

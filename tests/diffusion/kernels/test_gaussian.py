@@ -1,12 +1,14 @@
 """The Gaussian kernel: DDPM, DDIM and the flow SDE are one formula, and its densities are what they should be."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from smcgen import diffusion
+from smcgen.diffusion.backends.jax import draw_normal
 from smcgen.diffusion.backends.torch import Torch
 from smcgen.diffusion.kernels.gaussian import Gaussian
 from smcgen.errors import InvalidArgument
@@ -123,3 +125,11 @@ def test_refused(unchecked):
         Gaussian(lambda x, t: x, schedule, (1,), predicts="noise")
     with pytest.raises(InvalidArgument, match="noise comes first"):
         diffusion.Schedule([1, 1, 1], [0.1, 1.0, 0.0], [0, 1, 2])
+
+
+def test_noise_is_jax_randoms_own():
+    """Bit for bit: what is written out for speed is the same as `jax.random.normal`."""
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(draw_normal(key, 5, (7, 3)), jax.random.normal(key, (5, 7, 3)))
+    with jax.enable_x64(True):
+        assert draw_normal(key, 2, (3,)).dtype == jnp.float64

@@ -220,6 +220,23 @@ def test_a_canvas_with_prompts_and_blocks():
     assert np.asarray(x)[:, :2].tolist()[0] == [0, 1]
 
 
+@pytest.mark.parametrize("mask", [V, -1])
+def test_a_network_without_a_column_for_the_mask(mask):
+    """The mask need not be a token that the network knows: no token is then forbidden."""
+    logits = np.log(np.array([0.2, 0.3, 0.5]))
+    network = lambda x, time: torch.tensor(np.broadcast_to(logits, (*x.shape, V)).copy())
+    kernel = Masked(network, L, mask, 1, backend=Torch())
+    x = kernel.draw_prior(KEY, 2)
+    prediction = kernel.predict(0, x, np.zeros(2, int), None)
+    new = kernel.draw(KEY, 1, x, prediction)
+    assert np.all((new.numpy() >= 0) & (new.numpy() < V))
+    log_p = kernel.log_prob(1, x, prediction, new)
+    np.testing.assert_allclose(log_p, logits[new.numpy()].sum(1), rtol=1e-5)
+    jaxed = Masked(lambda x, time: jnp.zeros((*x.shape, V)), L, mask, 1)
+    ids = jnp.full((2, L), mask)
+    assert np.isfinite(jaxed.predict(0, ids, np.zeros(2, int), None).logits).all()
+
+
 def test_greedy_steps_are_deterministic():
     """Without a choice there is nothing to resample; a random order is one."""
     greedy = Sampling(temperature=0)

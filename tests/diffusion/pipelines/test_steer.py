@@ -188,6 +188,7 @@ class Unknown(DiffusionPipeline):
         ({"prompt": ["a", 3]}, "prompt="),
         ({"negative_prompt": ["x", "y", "z"]}, "negative_prompt=.*3 strings.*2 prompts"),
         ({"steps": 5}, "steps=5.*num_inference_steps"),
+        ({"num_images_per_prompt": 4}, "num_images_per_prompt=4.*`n_particles` says it"),
         ({"height": 17}, "height=17.*multiple of 2"),
         ({"eta": 2.0}, "eta=2.0"),
         ({"reward": "nice"}, "'nice'.*'imagereward'"),

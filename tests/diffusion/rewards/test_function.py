@@ -126,3 +126,32 @@ def test_a_traceable_reward_in_parts():
     scores = jax.jit(lambda x: reward(x, np.zeros(8, int), lambda x: x + 1))(data)
     np.testing.assert_array_equal(scores, data.sum(1) + 2)
     assert scores.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4096 bytes"),
+        MemoryError("Unable to allocate 8. GiB for an array"),
+    ],
+    ids=["torch", "torch on a CPU", "JAX", "NumPy"],
+)
+def test_memory_runs_out_in_many_words(error):
+    """In the reward itself, where any other failure is the reward's own fault."""
+
+    def fn(x):
+        if len(x) > 2:
+            raise error
+        return x.sum(1)
+
+    scores = FunctionReward(fn)(torch.ones(5, 2), np.zeros(5, int), as_it_is)
+    assert scores.tolist() == [2.0] * 5
+
+
+def test_a_reward_that_writes_into_its_samples_leaves_the_particles_as_they_are():
+    data = torch.ones(4, 2)
+    scores = FunctionReward(lambda x: x.mul_(3).sum(1))(data, np.zeros(4, int), as_it_is)
+    assert scores.tolist() == [6.0] * 4
+    assert data.tolist() == [[1.0, 1.0]] * 4
