@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import optax
 from flax import linen
 
 import smcgen
@@ -49,9 +50,12 @@ class Growth(StateSpaceModel):
 
 
 class Net(linen.Module):
+    """Says 0 to begin with: the model's own law."""
+
     @linen.compact
     def __call__(self, x):
-        return linen.Dense(2)(linen.tanh(linen.Dense(16)(linen.tanh(linen.Dense(16)(x)))))
+        hidden = linen.tanh(linen.Dense(16)(linen.tanh(linen.Dense(16)(x))))
+        return linen.Dense(2, kernel_init=linen.initializers.zeros)(hidden)
 
 
 def main() -> None:
@@ -93,7 +97,8 @@ def learn(model: StateSpaceModel, length: int, n: int, steps: int) -> tuple[dict
     net, learning = Net(), {}
     build = lambda params: Guided(model, y, GaussianProposal(net, params))
     began = time.perf_counter()
-    learned = fit(build, GaussianProposal.params_for(net, 1, 1), 0, steps=steps)
+    rate = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+    learned = fit(build, GaussianProposal.params_for(net, 1, 1), 0, steps=steps, optimiser=rate)
     learning["learned proposal"] = time.perf_counter() - began
     began = time.perf_counter()
     twisted = controlled_smc(Bootstrap(model, y), 0, n)

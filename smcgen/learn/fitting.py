@@ -24,7 +24,7 @@ def fit(
     batch: int = 4,
     steps: int = 1000,
     optimiser: optax.GradientTransformation | None = None,
-    gradient: Gradient = "biased",
+    gradient: Gradient = "local",
     resampling: str | Scheme = "systematic",
     ess_threshold: float = 1.0,
     progress: bool = False,

@@ -24,6 +24,7 @@ from smcgen.learn import (
     fit,
     load_params,
 )
+from smcgen.resampling import Transport
 from tests.laws import assert_unbiased
 from tests.learn.models import linear
 
@@ -86,6 +87,58 @@ def test_the_score_gradient_is_that_of_the_bound():
     assert_unbiased(score, exact, "score gradient")
     off = np.asarray(biased, np.float64) - exact
     assert abs(off.mean()) > 10 * off.std() / np.sqrt(len(off)), "nothing to correct here"
+
+
+class Drift(Kernels):
+    """`x_t ~ N(0.9 x_{t-1}, 0.3^2)`, `y_t ~ N(x_t, 0.5^2)`."""
+
+    num_steps = 4
+    y = jnp.array([0.5, 1.5, -0.5, 1.0, 2.0])
+
+    def initial(self):
+        return dist.Normal(0.0, 0.3)
+
+    def transition(self, t, x_prev):
+        return dist.Normal(0.9 * x_prev, 0.3)
+
+    def log_g(self, t, x_prev, x):
+        return dist.Normal(x, 0.5).log_prob(self.y[t])
+
+
+def beside_the_best(params):
+    """The locally optimal proposal, `p(x_t | x_{t-1}, y_t)`, and as far from it as the parameters say."""
+
+    def proposal(model, t, x_prev):
+        law = model.initial() if x_prev is None else model.transition(t, x_prev)
+        gain = 0.3**2 / (0.3**2 + 0.5**2)
+        mean = law.mean + gain * (model.y[t] - law.mean)
+        scale = 0.3 * np.sqrt(1 - gain)
+        return dist.Normal(mean + scale * params["shift"], scale * jnp.exp(params["log_scale"]))
+
+    return proposal
+
+
+@pytest.mark.slow
+def test_the_local_gradient_is_nought_at_the_best_proposal():
+    """Weights depend there on where a particle came from, not on where it went: the mean of `grad log q` is 0.
+
+    The gradient along paths that were resampled is not: it sees later observations, and not that weights do so too.
+    """
+    best = {"shift": jnp.zeros(()), "log_scale": jnp.zeros(())}
+
+    def estimate(params, key, gradient):
+        return filtering_bound(
+            Proposed(Drift(), beside_the_best(params)), key, 4, gradient=gradient
+        )[1]
+
+    slope = jax.grad(estimate)
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    both = jax.jit(jax.vmap(lambda key: (slope(best, key, "local"), slope(best, key, "biased"))))
+    local, biased = both(keys)
+    assert_unbiased(local["shift"], 0.0, "shift")
+    assert_unbiased(local["log_scale"], 0.0, "log-scale")
+    off = np.asarray(biased["shift"], np.float64)
+    assert abs(off.mean()) > 10 * off.std() / np.sqrt(len(off))
 
 
 class Normals(Kernels):
@@ -268,7 +321,8 @@ def test_a_fit_that_cannot_work_is_said(unchecked):
         (lambda: fit(build, zero, 0, n_particles=0), InvalidArgument, "n_particles"),
         (lambda: fit(build, jnp.zeros(1, int), 0), InvalidArgument, "floats to learn"),
         (lambda: fit(build, jnp.array([jnp.nan]), 0), InvalidArgument, "finite numbers"),
-        (lambda: fit(build, zero, 0, gradient="exact"), UnknownName, "'biased', 'score'"),
+        (lambda: fit(build, zero, 0, gradient="exact"), UnknownName, "'biased', 'local', 'score'"),
+        (lambda: fit(build, zero, 0, resampling=Transport(0.5)), InvalidArgument, "'biased'"),
         (lambda: fit(build, zero, 0, gradient="score"), InvalidArgument, "multinomial"),
         (
             lambda: fit(
