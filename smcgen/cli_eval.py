@@ -132,7 +132,8 @@ def eval_command(
 
 
 def _report(results: Any, out: Path, cost: str, console: Any) -> None:
-    from smcgen.scaling.evaluation import figure, save, summary
+    from smcgen.scaling.evaluation import figure, quality_figure, reward_quality, save, summary
+    from smcgen.scaling.evaluation.rows import pass_at_1
     from smcgen.scaling.evaluation.tables import power_laws, ratio_table, ratios, table
 
     rows = summary(results)
@@ -142,10 +143,16 @@ def _report(results: Any, out: Path, cost: str, console: Any) -> None:
         console.print(ratio_table(found, reference))
     for name, law in power_laws(results).items():
         console.print(f"coverage of {name}: {law}", markup=False, highlight=False)
+    quality = reward_quality(results)
+    for name, area in quality.items() if len(quality) > 1 else ():
+        console.print(f"{name}: AUC {area:.3f}", markup=False, highlight=False)
     written = [*save(results, out, rows), out / "records.jsonl"]
     try:
         figure(results, out / "accuracy.png", cost)
         written.append(out / "accuracy.png")
+        if len(quality) > 1 and pass_at_1(results) is not None:
+            quality_figure(results, out / "rewards.png")
+            written.append(out / "rewards.png")
     except ImportError as error:  # the table is what matters
         console.print(f"no figure: {error}")
     console.print(

@@ -11,26 +11,33 @@ from smcgen.errors import InvalidArgument, UnknownName
 
 Extract = Callable[[str], str | None]
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]}])[-\u2212])?"  # a sign, not a minus between two terms
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][-+]?\d+)?"
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 
 
 def last_number(text: str) -> str | None:
     """The last number in the text, thousands separators left out."""
     found = _NUMBER.findall(text)
-    return found[-1].replace(",", "").rstrip(".") if found else None
+    return found[-1].replace(",", "").replace("\u2212", "-") if found else None
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}`, braces balanced."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
+    r"""The content of the last `\boxed{...}` or `\fbox{...}`, braces balanced, or the word behind a `\boxed`."""
+    found = list(_BOX.finditer(text))
+    if not found:
         return None
-    begin = depth = start + len(r"\boxed{")
-    open_braces = 1
-    for depth in range(begin, len(text)):
-        open_braces += {"{": 1, "}": -1}.get(text[depth], 0)
+    begin = found[-1].end()
+    if not text.startswith("{", begin):
+        word = re.match(r"[^\s$]+", text[begin:])
+        return word.group().rstrip(".,;") or None if word else None
+    open_braces = 0
+    for at in range(begin, len(text)):
+        open_braces += {"{": 1, "}": -1}.get(text[at], 0)
         if open_braces == 0:
-            return text[begin:depth].strip()
+            return text[begin + 1 : at].strip()
     return None
 
 

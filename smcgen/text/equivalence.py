@@ -4,7 +4,7 @@
 |---|---|
 | exact | equal strings |
 | string | equal strings but for case, spaces and a final full stop |
-| numeric | equal numbers (1,000 = 1000.0 = 1e3, 1/2 = 0.5 = 50%, $3 = 3), else as "string" |
+| numeric | equal numbers (1,000 = 1000.0 = 1e3, 1/2 = `\\frac{1}{2}` = 0.5 = 50%, $3 = 3), else as "string" |
 | math | equal mathematical expressions in LaTeX (extra `math`: the package math-verify), else as "numeric" |
 """
 
@@ -19,6 +19,8 @@ from smcgen.errors import InvalidArgument, MissingExtra, UnknownName
 Equivalent = Callable[[str, str], bool]
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|,?\\!|\\,)(?=\d{3}(?!\d))")
+_FRAC = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
 
 
 def exact(a: str, b: str) -> bool:
@@ -36,8 +38,12 @@ def string(a: str, b: str) -> bool:
 
 
 def number_of(answer: str) -> Fraction | None:
-    """The number that an answer is: integers, decimals, powers of ten, fractions a/b, per cent, a currency sign."""
-    text = answer.strip().rstrip(".").strip("$ ").replace(",", "").replace("\u2212", "-")
+    """The number that an answer is: integers, decimals, powers of ten, fractions, per cent, a currency sign."""
+    text = answer.strip().rstrip(".").replace("\\$", "").strip("$ ").replace("\u2212", "-")
+    text = _THOUSANDS.sub("", text)
+    if fraction := _FRAC.fullmatch(text):
+        sign, *parts = fraction.groups()
+        text = sign + "/".join(part for part in parts if part is not None)
     percent = text.endswith("%")
     text = text.rstrip("%").rstrip("\\").strip()
     upper, slash, lower = text.partition("/")

@@ -77,28 +77,6 @@ def test_dvts_follows_its_law():
 
 
 @pytest.mark.slow
-def test_best_first_with_a_frontier_of_two_climbs_greedily():
-    assert_chosen(exact.run(scaling.BestFirst(width=2), 2), climbed())
-
-
-@pytest.mark.slow
-def test_best_first_ends_with_the_best_text_of_the_frontier():
-    outcomes = exact.run(scaling.BestFirst(width=2), 6, prompts=30)
-    for o in outcomes:
-        held = (o.candidates.lengths > 0) & (o.finish != Finish.DEAD)
-        value = np.where(held, o.candidates.log_psi, -np.inf)
-        best = value >= value.max() - 1e-9
-        assert (o.finish[best] != Finish.RUNNING).any()
-        if (o.finish[best] == Finish.EOS).any():  # texts that were cut off come after whole ones
-            assert best[o.chosen]
-        assert o.finish[o.chosen] != Finish.RUNNING
-    assert any(
-        (o.finish == Finish.RUNNING).any() for o in outcomes
-    )  # it need not finish the others
-    assert any(o.cost.tokens_generated < 6 * 2 for o in outcomes)
-
-
-@pytest.mark.slow
 def test_a_beam_of_all_continuations_finds_the_best_text_that_it_wrote():
     outcomes = exact.run(scaling.BeamSearch(width=2), prompts=8)
     for o in outcomes:

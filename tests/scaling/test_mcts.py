@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from smcgen import scaling
-from smcgen.scaling.tree import Drawn, Rules, Tree
+from smcgen.scaling.puct import Rules, Visited
+from smcgen.scaling.tree import Drawn
 from smcgen.text.rewards import FunctionReward
 from smcgen.text.texts import Finish
 from tests.laws import assert_law
@@ -103,7 +104,7 @@ def test_all_leaves_of_all_prompts_are_written_in_one_call_a_round():
 @pytest.mark.parametrize("rows", [9, 200])
 def test_visits_are_simulations_and_values_are_those_below(backup, widening, rows):
     rng = np.random.default_rng(rows)
-    tree = Tree(Rules(3, 1.0, backup, widening), rows)
+    tree = Visited(Rules(3, 1.0, backup, widening), rows)
     for _ in range(60):
         for plan in tree.plan(2):
             depth = len(list(plan.leaf.path()))
@@ -136,14 +137,14 @@ def test_visits_are_simulations_and_values_are_those_below(backup, widening, row
 
 @pytest.mark.parametrize("strategy", [scaling.MCTS(width=2), scaling.BestFirst(width=2)])
 @pytest.mark.parametrize(
-    "budget", [1, 24, scaling.Budget(tokens=30), scaling.Budget(rollouts=4, reward_calls=20)]
+    "budget", [1, scaling.Budget(tokens=30), scaling.Budget(rollouts=4, reward_calls=20)]
 )
 def test_a_search_ends_with_a_finished_text(strategy, budget):
     """However small the budget, and though the reward likes the beginnings best: one text's needs are kept back."""
     begun = FunctionReward(
         lambda texts: [-float(len(x) + 50 * (x[-1:] == [EOS])) for x in texts], on="ids"
     )
-    writing = scaling.Writing(step=1, max_steps=9, max_tokens=9)
-    engine = ToyEngine(3, max_tokens=9)
+    writing = scaling.Writing(step=1, max_steps=6, max_tokens=6)
+    engine = ToyEngine(3, max_tokens=6)
     outcomes = strategy.run(engine, ["a"] * 20, begun, budget, key=3, writing=writing)
     assert all(o.finish[o.chosen] != Finish.RUNNING for o in outcomes)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from smcgen.scaling.evaluation.figures import figure as figure
     from smcgen.scaling.evaluation.journal import EvaluationError as EvaluationError
     from smcgen.scaling.evaluation.later import Later as Later
+    from smcgen.scaling.evaluation.quality import quality_figure as quality_figure
+    from smcgen.scaling.evaluation.quality import reward_quality as reward_quality
     from smcgen.scaling.evaluation.records import Record as Record
     from smcgen.scaling.evaluation.results import Results as Results
     from smcgen.scaling.evaluation.rows import summary as summary
@@ -44,6 +46,8 @@ _NAMES = {
     "Workers": f"{_HERE}.workers",
     "evaluate": f"{_HERE}.run",
     "figure": f"{_HERE}.figures",
+    "quality_figure": f"{_HERE}.quality",
+    "reward_quality": f"{_HERE}.quality",
     "load_task": f"{_HERE}.tasks",
     "save": f"{_HERE}.tables",
     "summary": f"{_HERE}.rows",
@@ -62,6 +66,8 @@ __all__ = [
     "evaluate",
     "figure",
     "load_task",
+    "quality_figure",
+    "reward_quality",
     "save",
     "summary",
     "table",

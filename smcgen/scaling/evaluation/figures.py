@@ -42,11 +42,15 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
         for number, name in enumerate(names):
             cells = [c for c in results.cells if c[1] == name and c[0] in (reward, None)]
             if cells:
-                look = {
-                    "color": _COLOURS[number % len(_COLOURS)],
-                    "marker": _MARKERS[number // len(_COLOURS) % len(_MARKERS)],
-                }
-                _draw(results, cells, row, by, look, name, 1.03 ** (number - len(names) // 2))
+                _draw(
+                    results,
+                    cells,
+                    row,
+                    by,
+                    look_of(number),
+                    name,
+                    1.03 ** (number - len(names) // 2),
+                )
         title = f"{len(results.problems)} problems of {results.name}"
         row[0].set_title(title + (f", reward {reward}" if len(rewards) > 1 else ""))
         sizes = sorted({budget_size(c[2]) for c in results.cells})
@@ -61,6 +65,12 @@ def figure(results: Results, path: str | Path | None = None, by: str = "tokens")
     if path is not None:
         fig.savefig(path, dpi=150)
     return fig
+
+
+def look_of(number: int) -> dict[str, Any]:
+    """Colour and marker of a strategy."""
+    marker = _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+    return {"color": _COLOURS[number % len(_COLOURS)], "marker": marker}
 
 
 def _draw(

@@ -11,6 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from smcgen.scaling.evaluation.quality import reward_quality
 from smcgen.scaling.evaluation.records import json_line
 from smcgen.scaling.evaluation.results import Results
 from smcgen.scaling.evaluation.rows import INDEPENDENT, Row, summary
@@ -134,7 +135,8 @@ def _json(results: Results, rows: Sequence[Row]) -> str:
         for ratio in each
     ]
     laws = {name: asdict(law) for name, law in power_laws(results).items()}
+    quality = reward_quality(results)
     whole = {"task": results.name, "rows": [asdict(row) for row in rows], "ratios": listed}
     # no NaN and no infinity: they are null
-    plain = json.loads(json_line(whole | {"coverage_power_laws": laws}))
+    plain = json.loads(json_line(whole | {"coverage_power_laws": laws, "reward_quality": quality}))
     return json.dumps(plain, indent=2) + "\n"

@@ -4,6 +4,7 @@
 * `pass_at_k`: coverage, without bias; `fit_power_law`: how it grows
 * `expected_calibration_error`: of answers and their probabilities
 * `scaling_ratio`: how many times the budget another strategy needs
+* `auc`: how well scores tell right texts from wrong ones
 """
 
 from smcgen.scaling.evaluation.statistics.bootstrap import bootstrap_interval as bootstrap_interval
@@ -13,6 +14,7 @@ from smcgen.scaling.evaluation.statistics.calibration import (
 from smcgen.scaling.evaluation.statistics.coverage import PowerLaw as PowerLaw
 from smcgen.scaling.evaluation.statistics.coverage import fit_power_law as fit_power_law
 from smcgen.scaling.evaluation.statistics.coverage import pass_at_k as pass_at_k
+from smcgen.scaling.evaluation.statistics.ranking import auc as auc
 from smcgen.scaling.evaluation.statistics.ratio import Curve as Curve
 from smcgen.scaling.evaluation.statistics.ratio import Ratio as Ratio
 from smcgen.scaling.evaluation.statistics.ratio import scaling_ratio as scaling_ratio
@@ -21,6 +23,7 @@ __all__ = [
     "Curve",
     "PowerLaw",
     "Ratio",
+    "auc",
     "bootstrap_interval",
     "expected_calibration_error",
     "fit_power_law",
