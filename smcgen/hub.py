@@ -61,7 +61,11 @@ def load_model(
     if dtype == "auto" and place.type == "cpu":
         dtype = torch.float32
     with _explained("model", source), _quiet():
-        model = loader.from_pretrained(source, dtype=dtype, **options)
+        try:
+            model = loader.from_pretrained(source, dtype=dtype, **options)
+        except TypeError as error:  # an option that neither the loader nor the model has
+            allowed = f"options of from_pretrained ({error})"
+            raise InvalidArgument("model_kwargs", sorted(options), allowed) from error
     if "device_map" not in options:
         torch.nn.Module.to(model, place)
     return model.eval()

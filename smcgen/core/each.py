@@ -15,6 +15,7 @@ from typing import Any, Literal
 from smcgen.core._types import RandomKey
 from smcgen.core.arguments import keys_of
 from smcgen.core.feynman_kac import Model
+from smcgen.core.interrupts import interrupt_all
 from smcgen.core.result import SMCResult
 from smcgen.core.run import Progress
 from smcgen.core.smc import smc
@@ -103,8 +104,9 @@ def smc_each(
         try:
             for done, _ in enumerate(as_completed(futures), 1):
                 shown(done)
-        except KeyboardInterrupt:  # each run ends after its present step, and is kept
+        except KeyboardInterrupt:  # each run ends with its present step at the latest, and is kept
             stop.set()
+            interrupt_all()
             pool.shutdown(wait=True, cancel_futures=True)
             if on_error == "return":
                 return results

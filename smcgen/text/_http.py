@@ -12,12 +12,13 @@ import random
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from smcgen.core import interrupts
 from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Client:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=_run, args=(self._loop,), name="smcgen-http", daemon=True).start()
         self.close = weakref.finalize(self, _shut_down, self._http, self._loop)
+        self._under_way: set[Future[Any]] = set()  # what threads wait for
+        interrupts.watch(self)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -103,13 +106,23 @@ class Client:
         if not self.close.alive:
             raise ServerError(f"the connection to {self.url} was closed")
         future = asyncio.run_coroutine_threadsafe(self._all(requests), self._loop)
+        self._under_way.add(future)
         try:
             return future.result()
         except CancelledError as error:
+            if self.close.alive:
+                raise KeyboardInterrupt from None
             raise ServerError(f"the connection to {self.url} was closed") from error
         except BaseException:
             future.cancel()  # an interrupt: the server sees closed connections, and stops
             raise
+        finally:
+            self._under_way.discard(future)
+
+    def interrupt(self) -> None:
+        """What is under way in any thread ends with a KeyboardInterrupt; the server sees closed connections."""
+        for future in list(self._under_way):
+            future.cancel()
 
     async def _all(self, requests: list[tuple[str, str, Any]]) -> list[Any]:
         try:

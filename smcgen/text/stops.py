@@ -4,7 +4,7 @@ Other than the delimiters of steps, which are few and compiled for a whole vocab
 so they are looked for byte by byte, in all texts at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -57,7 +57,9 @@ class Until:
 
 def as_stops(stop: Any) -> tuple[str, ...]:
     """One string, or several, each once."""
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    strings: tuple[Any, ...] = (stop,)
+    if isinstance(stop, Iterable) and not isinstance(stop, str):
+        strings = tuple(stop)
     if not all(isinstance(s, str) and s for s in strings):
         raise InvalidArgument("stop", stop, "a string that is not empty, or several")
     return tuple(dict.fromkeys(strings))

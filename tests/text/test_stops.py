@@ -8,7 +8,7 @@ import pytest
 from smcgen import smc
 from smcgen.errors import InvalidArgument
 from smcgen.text import FunctionReward, Regex, TextModel
-from smcgen.text.stops import StopStrings, Until, before
+from smcgen.text.stops import StopStrings, Until, as_stops, before
 from smcgen.text.texts import Finish
 from tests.laws import assert_unbiased
 from tests.text import tiny, vllm_tiny
@@ -113,6 +113,8 @@ def test_strings_are_found_byte_by_byte(strings):
     if "" in strings:
         with pytest.raises(InvalidArgument, match="stop"):
             TextModel(ToyEngine(0), "a", stop=strings)
+        with pytest.raises(InvalidArgument, match="stop=3"):
+            as_stops(3)
         return
     rng = np.random.default_rng(0)
     pieces = ["é", "a", "z", "\n", "the", " end", "h", "e", " ", "n", "d"]

@@ -31,6 +31,8 @@ def test_a_folder_an_object_and_their_names(tmp_path: Path):
         Transformers(folder)
     word_level().save_pretrained(folder)
     loaded, given = Transformers(str(folder)), engine()
+    with pytest.raises(InvalidArgument, match="nonsense"):
+        Transformers(folder, nonsense=3)
     assert isinstance(loaded, Engine)
     assert loaded.name.startswith("tiny@")
     assert loaded.name.split("@")[1] == given.name.split("@")[1]

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 import pytest
 
+import smcgen
 from smcgen.core.cost import Meter
 from smcgen.core.smc import smc
+from smcgen.core.status import SMCInterrupted
 from smcgen.errors import EngineError, InvalidArgument, MissingExtra, SmcgenError
 from smcgen.text._http import Client, ServerError
 from smcgen.text.engines import Law
@@ -388,6 +390,29 @@ def test_an_interrupt_stops_what_is_under_way(server):
     assert len(server.asked) <= asked + 2  # what had not begun never does
     server.faults = []
     assert write(engine).lengths.sum() > 0  # and the engine is still good
+
+
+@pytest.mark.slow
+def test_an_interrupt_reaches_runs_in_threads(server):
+    engine = remote(server)
+    write(engine)
+    gone, waited = threading.Event(), []
+
+    def hang(kill: bool = False) -> None:
+        if kill:
+            os.kill(os.getpid(), signal.SIGINT)
+        waited.append(not gone.wait(10))
+
+    server.faults = [hang, lambda: hang(kill=True)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SMCInterrupted) as caught:
+            smcgen.steer(["a", "b"], model=engine, n_particles=2, max_tokens=4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    gone.set()
+    assert not any(waited)  # nobody waited for the server
+    assert len(caught.value.result) == 2
 
 
 def test_the_key_is_sent_and_never_shown(server, quick, caplog, monkeypatch):
