@@ -141,6 +141,8 @@ def fixed_lag(result: SMCResult, fn: Callable[[PyTree], Any], lag: int) -> Any:
     check_counts(least=0, lag=lag)
     values = jax.vmap(fn)(result.history)  # (T + 1, n, ...)
     times, n = values.shape[:2]
+    if times == 1:
+        return result.expectation(fn)[None]
     weights, ancestors = jnp.exp(result.history_log_weights), jnp.asarray(result.ancestors)
 
     def one(t: Any) -> Any:

@@ -148,3 +148,12 @@ def test_bad_input(unchecked):
         smooth_additive(MODEL, result, h, draws=1)
     with pytest.raises(InvalidArgument, match="lag=-1"):
         fixed_lag(result, lambda v: v, -1)
+
+
+@pytest.mark.slow
+def test_one_observation():
+    """Nothing to smooth: the lag does not matter."""
+    one = markov_chain(seed=2, states=3, steps=0)
+    result = smcgen.smc(one, 0, N, keep="particles")
+    known = result.expectation(lambda x: 1.0 * x)
+    np.testing.assert_allclose(fixed_lag(result, lambda x: 1.0 * x, 2), known[None], rtol=1e-6)
