@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from smcgen.core.resampling.when import Every, Scheduled
+from smcgen.core.resampling.when import AtSteps, Every, Scheduled
 from smcgen.errors import InvalidArgument
 
 
@@ -21,7 +21,9 @@ def chosen_steps(
     every = range(1, len(deterministic) + 1)
     if steps is None:
         return tuple(t for t in every if t > 1 and not deterministic[t - 1])
-    if isinstance(steps, Scheduled):
+    if isinstance(steps, AtSteps):
+        steps = steps.steps
+    elif isinstance(steps, Scheduled):
         rule = [t for t in every if steps.allows(t)]
         random = [t for t in rule if not deterministic[t - 1]]
         steps = random if random and isinstance(steps, Every) else rule

@@ -106,6 +106,8 @@ def test_problems_are_the_kernels():
 def test_bad_arguments(unchecked):
     with pytest.raises(InvalidArgument, match="integers from 1 to 6"):
         model(steps=(0,))
+    with pytest.raises(InvalidArgument, match="integers from 1 to 6"):
+        model(steps=AtSteps((3, 9)))
     with pytest.raises(InvalidArgument, match="7 finite numbers"):
         model(ladder=[0.5, 1.0])
     with pytest.raises(InvalidArgument, match="twist='best' is not allowed"):
