@@ -8,6 +8,7 @@
 | math | equal mathematical expressions in LaTeX (extra `math`: the package math-verify), else as "numeric" |
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -71,6 +72,8 @@ def _parsed(answer: str) -> Any:
         from math_verify import LatexExtractionConfig, parse
     except ImportError as error:
         raise MissingExtra("equivalence 'math'", "math-verify", "math") from error
+    for part in ("parser", "grader"):  # they warn that there is no timeout
+        logging.getLogger(f"math_verify.{part}").setLevel(logging.ERROR)
     # LaTeX only: its grammar is parsed; plain expressions would be evaluated. No timeout, which needs the main thread.
     none: Any = None
     return parse(f"${answer}$", [LatexExtractionConfig()], parsing_timeout=none)

@@ -41,7 +41,7 @@ def _within_problems(records: Sequence[Record]) -> float:
 def quality_figure(
     results: Results, path: str | Path | None = None, budget: str | int | None = None
 ) -> Any:
-    """What each strategy gains over one text at a budget, under rewards from the best to the worst.
+    """What each strategy gains over one text at a budget, under each reward, in the order of the results.
 
     Args:
         results: of several rewards.
@@ -65,8 +65,8 @@ def quality_figure(
     if not quality or not rows or any(np.isnan(row.gain) for row in rows):
         allowed = f"results of rewards and of independent texts, at one of {budgets}"
         raise InvalidArgument("budget", chosen, allowed)
-    order = sorted(quality, key=lambda reward: -np.nan_to_num(quality[reward]))
-    fig = Figure(figsize=(max(7.0, 1.5 * len(order)), 4.6), layout="constrained")
+    order = list(quality)
+    fig = Figure(figsize=(max(7.0, 3.0 + 1.7 * len(order)), 4.6), layout="constrained")
     axis = fig.subplots()
     names = list(dict.fromkeys(row.strategy for row in rows))
     for number, name in enumerate(names):
@@ -78,7 +78,7 @@ def quality_figure(
     axis.set(ylabel="accuracy minus that of one text")
     axis.set_title(f"{len(results.problems)} problems of {results.name}, N = {chosen}")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if path is not None:
         fig.savefig(path, dpi=150)
     return fig
@@ -104,4 +104,4 @@ def _short(reward: str, every: Sequence[str]) -> str:
     """What follows the name that a reward and its worse copies share."""
     _, _, knobs = reward.partition(" ")
     alone = len({other.partition(" ")[0] for other in every}) == 1
-    return (knobs or "as it is") if alone else reward.replace(" ", "\n")
+    return (knobs.replace(",", "\n") or "as it is") if alone else reward.replace(" ", "\n")

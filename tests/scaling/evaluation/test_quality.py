@@ -44,7 +44,7 @@ def test_quality_is_within_problems():
     }
 
 
-def test_the_figure_shows_every_strategy_from_the_best_reward_on(tmp_path):
+def test_the_figure_shows_every_strategy_under_every_reward(tmp_path):
     pytest.importorskip("matplotlib")
     figure = quality_figure(RESULTS, tmp_path / "rewards.png")
     (axis,) = figure.axes
