@@ -62,6 +62,7 @@ class Info(NamedTuple):
 
     ancestors: Any
     resampled: Any
+    same_parent: Any
     ess: Any
     increment: Any
     record: PyTree
@@ -93,7 +94,7 @@ def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) ->
         zero,
         new.particle,
     )
-    return carry, Info(None, None, new.ess, new.increment, *kept(model, carry, settings))
+    return carry, Info(None, None, None, new.ess, new.increment, *kept(model, carry, settings))
 
 
 def step(
@@ -136,7 +137,9 @@ def step(
         ancestors = settings.layout.spread(chosen.ancestors, settings.n, axis)
     carry = small._replace(state=state)
     memory = kept(model, carry, settings)
-    return carry, Info(ancestors, chosen.resampled, carry.ess, increment, *memory)
+    return carry, Info(
+        ancestors, chosen.resampled, chosen.same_parent, carry.ess, increment, *memory
+    )
 
 
 def _particle_axis(model: Resolved) -> int:
@@ -162,7 +165,8 @@ def until_done(
     def idle(carry: Carry, t: Any) -> tuple[Carry, Info]:
         ancestors = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), carry.founders.shape)
         shown = ancestors if settings.shows_ancestors else None
-        nothing = jnp.zeros_like(carry.ess, bool), carry.ess, jnp.zeros_like(carry.log_z)
+        no, none = jnp.zeros_like(carry.ess, bool), jnp.zeros_like(carry.ess)
+        nothing = no, none, carry.ess, jnp.zeros_like(carry.log_z)
         return carry, Info(shown, *nothing, *kept(model, carry, settings))
 
     return lambda carry, t: driver.cond(active(model, carry), step, idle, carry, t)
@@ -234,6 +238,7 @@ def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyT
         ess=joined(start.ess, infos.ess),
         log_evidence_increments=joined(start.increment, infos.increment),
         resampled=infos.resampled,
+        same_parent=infos.same_parent,
         ancestors=infos.ancestors,
         founders=carry.founders,
         history=history,

@@ -16,7 +16,7 @@ from smcgen.core.resolve import Resolved
 from smcgen.core.storage import check_folder, read_arrays, write_arrays
 from smcgen.errors import CheckpointError
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 class Checkpoint:

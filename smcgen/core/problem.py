@@ -13,7 +13,14 @@ _PER_PROBLEM = (
     "status_step",
     "status_particle",
 )
-_OVER_TIME = ("ess", "log_evidence_increments", "resampled", "ancestors", "history_log_weights")
+_OVER_TIME = (
+    "ess",
+    "log_evidence_increments",
+    "resampled",
+    "same_parent",
+    "ancestors",
+    "history_log_weights",
+)
 
 
 def problem_result(result: SMCResult, index: int | None) -> SMCResult:

@@ -219,7 +219,7 @@ def _no_steps(carry: Carry) -> Info:
     per_problem, per_particle = (0, *carry.ess.shape), (0, *carry.log_weights.shape)
     resampled, floats = np.zeros(per_problem, bool), np.zeros(per_problem, np.float32)
     weights = np.zeros(per_particle, np.float32)
-    return Info(np.zeros(per_particle, np.int32), resampled, floats, floats, None, weights)
+    return Info(np.zeros(per_particle, np.int32), resampled, floats, floats, floats, None, weights)
 
 
 def _split(keys: Any) -> tuple[Any, Any]:

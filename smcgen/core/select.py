@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from smcgen.core import weights
 from smcgen.core._types import Ancestors, LogG, LogWeights, Mask, PerProblem, RandomKey
-from smcgen.core.resampling import Adaptive, conditional, weighted
+from smcgen.core.resampling import Adaptive, Multinomial, Transform, conditional, weighted
 from smcgen.core.resampling.fixed import double_uniforms
 from smcgen.core.resampling.multinomial import draw, scaled_weights
 from smcgen.core.status import Status
@@ -26,6 +26,9 @@ class Selection(NamedTuple):
     ancestors: Ancestors
     log_weights: LogWeights
     resampled: Mask
+    same_parent: (
+        PerProblem  # sum_a (weight that a's children have now)^2; 0 where there was no resampling
+    )
     propagate: RandomKey
 
 
@@ -54,7 +57,7 @@ def select(
     split = partial(_step_keys, t=t)
     keys = (jax.vmap(split) if mapped else split)(key)
 
-    def one(key: Any, log_weights: Any, due: Any, pinned: Any) -> tuple[Any, Any]:
+    def one(key: Any, log_weights: Any, due: Any, pinned: Any) -> tuple[Any, Any, Any]:
         if pinned is None:
             drawn, new = weighted(resampler.scheme, key, log_weights)
         else:
@@ -62,19 +65,40 @@ def select(
             drawn = conditional(resampler.scheme)(key, fixed, pinned)
             new = jnp.full_like(log_weights, -jnp.log(n))
         stay = jnp.arange(n, dtype=jnp.int32)
-        return jnp.where(due, drawn, stay), jnp.where(due, new, log_weights)
+        shared = jnp.where(due, same_parent(resampler.scheme, log_weights, drawn, new), 0.0)
+        return jnp.where(due, drawn, stay), jnp.where(due, new, log_weights), shared
 
-    def draw() -> tuple[Any, Any]:
+    def draw() -> tuple[Any, Any, Any]:
         run = jax.vmap(one) if mapped else one
         return run(keys[..., 0], log_weights, due, pinned)
 
-    def keep() -> tuple[Any, Any]:
-        stay = jnp.arange(n, dtype=jnp.int32)
-        return jnp.broadcast_to(stay, log_weights.shape), log_weights
+    def keep() -> tuple[Any, Any, Any]:
+        stay = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), log_weights.shape)
+        return stay, log_weights, jnp.zeros_like(log_weights[..., 0])
 
     # most steps of an adaptive run do not resample, and then need no draw
-    ancestors, new = jax.lax.cond(jnp.any(due), draw, keep)
-    return Selection(ancestors, new, due, keys[..., 1])
+    ancestors, new, shared = jax.lax.cond(jnp.any(due), draw, keep)
+    return Selection(ancestors, new, due, shared, keys[..., 1])
+
+
+def same_parent(
+    scheme: Any,
+    log_weights: Float[Array, " n"],
+    ancestors: Int[Array, " n"],
+    new: Float[Array, " n"],
+) -> Float[Array, ""]:
+    """How probable it is that two particles drawn by their new weights have the same parent.
+
+    `sum_a (sum_{k: A_k = a} W'_k)^2`; for multinomial resampling its mean, `1/n + (1 - 1/n) sum_a W_a^2`.
+    """
+    if isinstance(scheme, Transform):
+        return jnp.asarray(jnp.nan, new.dtype)
+    lw, new = jax.lax.stop_gradient((log_weights, new))
+    if isinstance(scheme, Multinomial):
+        n = len(ancestors)
+        return 1 / n + (1 - 1 / n) / jnp.maximum(weights.ess(lw), 1.0)
+    children = jnp.zeros_like(new).at[ancestors].add(jnp.exp(new))
+    return jnp.sum(children**2)
 
 
 @jax.jit

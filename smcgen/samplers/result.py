@@ -83,10 +83,11 @@ def unpack(run: SMCResult) -> SamplerResult:
     first = lambda a: np.moveaxis(np.asarray(a)[..., : steps + 1], -1, 0)
     own = {f.name: getattr(run, f.name) for f in fields(SMCResult)}
     if several:  # a mapped run has the run axis before time
-        for name in ("ess", "log_evidence_increments", "resampled"):
+        for name in ("ess", "log_evidence_increments", "resampled", "same_parent"):
             own[name] = jnp.moveaxis(own[name], 0, 1)
     own["log_evidence_increments"] = own["log_evidence_increments"][: steps + 1]
-    own["resampled"] = own["resampled"][:steps]
+    for name in ("resampled", "same_parent"):
+        own[name] = own[name][:steps]
     if isinstance(state, Library):
         grid, inner = state.points, state.log_w
         grid, inner = jax.tree.map(
@@ -98,7 +99,8 @@ def unpack(run: SMCResult) -> SamplerResult:
         grid, inner = state.points, state.log_inner
         log_weights = run.log_weights[..., None] + jax.nn.log_softmax(inner)
         own["founders"] = jnp.broadcast_to(jnp.asarray(run.founders)[..., None], inner.shape)
-        stderr = _stderr(run.replace(resampled=own["resampled"]), trace, inner.shape[-1])
+        cut = {name: own[name] for name in ("resampled", "same_parent")}
+        stderr = _stderr(run.replace(ess=own["ess"][: steps + 1], **cut), trace, inner.shape[-1])
     flat = lambda a: a.reshape(*a.shape[:several], -1, *a.shape[several + 2 :])
     points = jax.tree.map(flat, grid)
     plain = isinstance(state, Population) and inner.shape[-1] == 1
