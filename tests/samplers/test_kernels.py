@@ -1,5 +1,6 @@
 """Kernels leave their target invariant; their scale comes from the particles."""
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 from scipy import stats
 
 from smcgen.errors import InvalidArgument, UnknownName
-from smcgen.samplers import HMC, MALA, NUTS, Custom, RandomWalk, Target, Until
+from smcgen.samplers import HMC, MALA, NUTS, Algorithm, Custom, RandomWalk, Target, Until
 from smcgen.samplers.kernels import KERNELS, resolve
 from smcgen.samplers.kernels.tuning import spread
 from smcgen.samplers.moves import pick, walk
 from tests.laws import assert_law
 from tests.samplers.models import LINEAR, SIGMA, X3, fixed_walk
 
+BARKER = Algorithm(build=lambda log_density, step: blackjax.barker(log_density, step))
 AT = 0.35
 PRECISION = np.eye(3) + AT * X3.T @ X3 / SIGMA**2
 COVARIANCE = np.linalg.inv(PRECISION)
@@ -21,7 +23,9 @@ COVARIANCE = np.linalg.inv(PRECISION)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kernel", [RandomWalk(), MALA(), HMC(), NUTS(max_doublings=3)], ids=lambda k: type(k).__name__
+    "kernel",
+    [RandomWalk(), MALA(), HMC(), NUTS(max_doublings=3), BARKER],
+    ids=lambda k: type(k).__name__,
 )
 def test_invariance(kernel):
     """Exact draws from the target stay exact: Kolmogorov-Smirnov of three projections after two moves."""

@@ -105,3 +105,15 @@ def test_subsampling_is_refused():
 
     with pytest.raises(ModelError, match="plate 'data' subsamples"):
         numpyro_path(model)
+
+
+def test_nan_and_priors_that_allow_too_much_are_refused():
+    def scaled(y, law=dist.HalfNormal):
+        scale = numpyro.sample("scale", law(jnp.float32(1.0)))
+        numpyro.sample("y", dist.Normal(0.0, scale), obs=y)
+
+    with pytest.raises(ModelError, match="observed site 'y' has NaN; mask"):
+        numpyro_path(scaled, jnp.array([0.1, jnp.nan]))
+    negative = lambda one: dist.Normal(-9.0 * one, one)
+    with pytest.raises(ModelError, match="at a draw from the prior: Normal .* scale"):
+        numpyro_path(scaled, jnp.array([0.1]), negative)
