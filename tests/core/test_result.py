@@ -127,7 +127,7 @@ def test_expectation_ignores_values_of_weight_zero(run):
 
 
 @pytest.mark.slow
-def test_sample_draws_by_weight(problems_run):
+def test_sample_draws_by_weight(problems_run, unchecked):
     index = np.asarray(problems_run.sample(3, 20_000))
     assert index.shape == (3, 20_000)
     for b in range(3):
