@@ -80,6 +80,22 @@ def check_pinnable(model: Any, ancestor_sampling: bool = False) -> None:
         )
 
 
+def _common(records: PyTree, reference: PyTree) -> list[tuple[Any, Any]]:
+    """Leaves of both; none if they are built differently. A reference may leave out what it does not know: None, ()."""
+    if not jax.tree.leaves(reference):
+        return []
+    parts = lambda x: jax.tree.flatten(x, is_leaf=lambda y: y is not x)
+    (ours, structure), (theirs, other) = parts(records), parts(reference)
+    if structure != other:
+        return []
+    if jax.tree_util.treedef_is_leaf(structure):
+        return [(records, reference)]
+    found = [(b, _common(a, b)) for a, b in zip(ours, theirs, strict=True)]
+    if any(jax.tree.leaves(b) and not pairs for b, pairs in found):
+        return []
+    return [pair for _, pairs in found for pair in pairs]
+
+
 def check_reference(model: Any, reference: PyTree, n: int, n_chains: int | None = None) -> bool:
     """Whether there is a path for each chain; raise `InvalidArgument` unless paths have a record for each time.
 
@@ -99,12 +115,10 @@ def check_reference(model: Any, reference: PyTree, n: int, n_chains: int | None 
     shape = lambda x: (times, *x.shape[:axis], *x.shape[axis + 1 :])
     records = jax.eval_shape(record, keys)
     wanted, found = jax.tree.map(shape, records), jax.tree.map(np.shape, reference)
-    same = jax.tree.structure(records) == jax.tree.structure(reference)
-    one = [shape(x) for x in jax.tree.leaves(records)]
-    shapes = [np.shape(x) for x in jax.tree.leaves(reference)]
-    if same and shapes == one:
+    pairs = _common(records, reference)
+    if pairs and all(shape(a) == np.shape(b) for a, b in pairs):
         return False
-    if same and n_chains and shapes == [(n_chains, *x) for x in one]:
+    if pairs and n_chains and all((n_chains, *shape(a)) == np.shape(b) for a, b in pairs):
         return True
     each = f", or with {n_chains} chains leading" if n_chains else ""
     allowed = f"a path of {times} records, shape {wanted}, as SMCResult.path gives{each}"
