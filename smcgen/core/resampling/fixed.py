@@ -66,7 +66,9 @@ def prefix_sum(x: Int[Array, " n"]) -> Int[Array, " n"]:
 
 def _in_turn(x: Int[Array, " n"]) -> Int[Array, " n"]:
     # four at a time: XLA makes one function of a loop whose body is short, and 16 were a hundred times slower
-    return lax.scan(lambda so_far, v: (so_far + v,) * 2, jnp.zeros((), x.dtype), x, unroll=4)[1]
+    return lax.scan(
+        lambda so_far, v: (so_far + v, so_far + v), jnp.zeros((), x.dtype), x, unroll=4
+    )[1]
 
 
 def random_words(key: RandomKey, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
