@@ -114,12 +114,12 @@ def check_reference(model: Any, reference: PyTree, n: int, n_chains: int | None 
     times = resolved.num_steps + 1
     shape = lambda x: (times, *x.shape[:axis], *x.shape[axis + 1 :])
     records = jax.eval_shape(record, keys)
-    wanted, found = jax.tree.map(shape, records), jax.tree.map(np.shape, reference)
     pairs = _common(records, reference)
     if pairs and all(shape(a) == np.shape(b) for a, b in pairs):
         return False
     if pairs and n_chains and all((n_chains, *shape(a)) == np.shape(b) for a, b in pairs):
         return True
+    wanted, found = jax.tree.map(shape, records), jax.tree.map(np.shape, reference)
     each = f", or with {n_chains} chains leading" if n_chains else ""
     allowed = f"a path of {times} records, shape {wanted}, as SMCResult.path gives{each}"
     raise InvalidArgument("reference", f"shape {found}", allowed)

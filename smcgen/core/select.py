@@ -57,7 +57,7 @@ def select(
     split = partial(_step_keys, t=t)
     keys = (jax.vmap(split) if mapped else split)(key)
 
-    def one(key: Any, log_weights: Any, due: Any, pinned: Any) -> tuple[Any, Any, Any]:
+    def one(key: Any, log_weights: Any, ess: Any, due: Any, pinned: Any) -> tuple[Any, Any, Any]:
         if pinned is None:
             drawn, new = weighted(resampler.scheme, key, log_weights)
         else:
@@ -65,12 +65,12 @@ def select(
             drawn = conditional(resampler.scheme)(key, fixed, pinned)
             new = jnp.full_like(log_weights, -jnp.log(n))
         stay = jnp.arange(n, dtype=jnp.int32)
-        shared = jnp.where(due, same_parent(resampler.scheme, log_weights, drawn, new), 0.0)
+        shared = jnp.where(due, same_parent(resampler.scheme, ess, drawn, new), 0.0)
         return jnp.where(due, drawn, stay), jnp.where(due, new, log_weights), shared
 
     def draw() -> tuple[Any, Any, Any]:
         run = jax.vmap(one) if mapped else one
-        return run(keys[..., 0], log_weights, due, pinned)
+        return run(keys[..., 0], log_weights, ess, due, pinned)
 
     def keep() -> tuple[Any, Any, Any]:
         stay = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), log_weights.shape)
@@ -83,7 +83,7 @@ def select(
 
 def same_parent(
     scheme: Any,
-    log_weights: Float[Array, " n"],
+    ess: Float[Array, ""],
     ancestors: Int[Array, " n"],
     new: Float[Array, " n"],
 ) -> Float[Array, ""]:
@@ -93,10 +93,10 @@ def same_parent(
     """
     if isinstance(scheme, Transform):
         return jnp.asarray(jnp.nan, new.dtype)
-    lw, new = jax.lax.stop_gradient((log_weights, new))
+    ess, new = jax.lax.stop_gradient((ess, new))
     if isinstance(scheme, Multinomial):
         n = len(ancestors)
-        return 1 / n + (1 - 1 / n) / jnp.maximum(weights.ess(lw), 1.0)
+        return 1 / n + (1 - 1 / n) / jnp.maximum(ess, 1.0)
     children = jnp.zeros_like(new).at[ancestors].add(jnp.exp(new))
     return jnp.sum(children**2)
 

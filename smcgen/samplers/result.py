@@ -135,7 +135,7 @@ def _stderr(run: SMCResult, trace: PyTree, length: int) -> np.ndarray:
     if length > 1:
         error = np.sqrt(np.nansum(np.asarray(trace.variance), axis=-1))
     else:
-        # a scheme that copies less than multinomial makes the genealogy's error too small, or NaN
+        # where every step resamples by a scheme that copies little the genealogy's error is too small; it may be NaN
         error = np.fmax(run.log_evidence_stderr, _if_moves_forget(run, trace))
     return np.asarray(np.where(np.asarray(run.status) == Status.OK, error, np.nan))
 
