@@ -23,6 +23,7 @@ import numpy as np
 from smcgen.scaling.tree import Expansion, Node, Tree, pend
 
 _LEAST = -700.0  # whose exponential is positive
+_log_sum = np.logaddexp.reduce  # log of a sum of exponentials
 
 
 class Frontier(Tree):
@@ -84,11 +85,3 @@ class Frontier(Tree):
         if node.ended or (self.once and node.draws):
             return False
         return node.value > self.bar
-
-
-def _log_sum(values: list[float]) -> float:
-    """log of a sum of exponentials."""
-    top = max(values)
-    if not math.isfinite(top):
-        return top
-    return top + math.log(sum(math.exp(v - top) for v in values))
