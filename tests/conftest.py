@@ -22,10 +22,12 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).s
 
 import datetime
 import functools
+import gc
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -65,6 +67,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if path := config.getoption("--costs"):
         config.pluginmanager.register(tiers.Meter(path.absolute()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """What modules define while they are imported stays: no use in looking for garbage among it."""
+    gc.disable()
+    result = yield
+    gc.enable()
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

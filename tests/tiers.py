@@ -1,9 +1,8 @@
 """How dear each test is, as measured, and the three tiers that follow from it.
 
-`tests/costs.tsv` has the processor seconds of every test that takes more than `WORTH_NOTING`. A test that takes more
-than `SLOW` is marked `slow`, one that takes more than `LONG` is marked `long`, unless it is one of the `ESSENTIAL`,
-which are run at every change whatever they cost. Tests that have not been measured yet keep the marks that they are
-written with.
+`tests/costs.tsv` has the processor seconds of every test that takes more than `SLOW`: those are marked `slow`. One that
+takes more than `LONG` is marked `long`, unless it is one of the `ESSENTIAL`, which are run at every change whatever
+they cost. Tests that have not been measured yet keep the marks that they are written with.
 
     make test-fast    not slow                   two minutes
     make test         not long                   ten minutes
@@ -22,7 +21,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).with_name("costs.tsv")
-WORTH_NOTING, SLOW, LONG = 0.1, 0.15, 1.2
+SLOW, LONG = 0.1, 1.2
 
 # The exact case that each part of the library is built on, where all of its tests are dear; the main jobs; and the
 # faults that are hardest to see.
@@ -63,7 +62,7 @@ ESSENTIAL = frozenset(
 
 
 def measured() -> dict[str, float]:
-    """Processor seconds by test, of those that cost more than `WORTH_NOTING`."""
+    """Processor seconds by test, of those that cost more than `SLOW`."""
     rows = (line.rsplit("\t", 1) for line in FILE.read_text().splitlines())
     return {test: float(seconds) for test, seconds in rows}
 
@@ -72,7 +71,7 @@ def dear_files_first(items: list[pytest.Item]) -> None:
     """Sort by file, the dearest first: processes that share the files out then end at about the same time."""
     costs, files = measured(), defaultdict(float)
     for item in items:
-        files[item.path] += costs.get(item.nodeid, WORTH_NOTING / 5)
+        files[item.path] += costs.get(item.nodeid, SLOW / 5)
     items.sort(key=lambda item: -files[item.path])
 
 
@@ -107,7 +106,7 @@ class Meter:
 def main(path: Path) -> None:
     """Make `tests/costs.tsv` from what `pytest --costs` wrote; tests that it did not run are forgotten."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    dear = sorted((test, seconds) for test, seconds in rows if seconds > WORTH_NOTING)
+    dear = sorted((test, seconds) for test, seconds in rows if seconds > SLOW)
     FILE.write_text("".join(f"{test}\t{seconds:.2f}\n" for test, seconds in dear))
     total = sum(seconds for _, seconds in rows)
     brief = sum(seconds for test, seconds in rows if seconds <= LONG or test in ESSENTIAL)
