@@ -97,7 +97,7 @@ class DiffusionModel(Pinnable, Savable):
                 "random steps (eta > 0, temperature > 0): copies of a particle would stay copies; or twist=None, "
                 "which weights the finished samples only",
             )
-        settle("ladder", checked_ladder(self.ladder, self.num_steps))
+        settle("ladder", checked_ladder(self.ladder, self.num_steps, self._steers))
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

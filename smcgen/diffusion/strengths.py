@@ -18,11 +18,11 @@ def check_finite(name: str, value: Any) -> None:
         raise InvalidArgument(name, value, "a finite number")
 
 
-def checked_ladder(ladder: Any, num_steps: int) -> Any:
+def checked_ladder(ladder: Any, num_steps: int, looks: bool) -> Any:
     """A ladder of strengths as an array; none is 1 everywhere.
 
     Raises:
-        InvalidArgument: not T + 1 finite numbers that end at 1.
+        InvalidArgument: not T + 1 finite numbers that end at 1, or nothing `looks` before the end.
     """
     if isinstance(ladder, Tracer) or type(ladder) is object:
         return ladder  # inside a JAX transformation
@@ -30,6 +30,9 @@ def checked_ladder(ladder: Any, num_steps: int) -> Any:
     wrong = values.shape != (num_steps + 1,) or not np.all(np.isfinite(values))
     if wrong or values[-1] != 1:
         allowed = f"{num_steps + 1} finite numbers for t = 0..{num_steps}, the last of them 1"
+        raise InvalidArgument("ladder", ladder, allowed)
+    if not looks and np.any(values != 1):
+        allowed = "None without a reward and a twist: no strength but the last is used"
         raise InvalidArgument("ladder", ladder, allowed)
     return values
 

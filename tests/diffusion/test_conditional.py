@@ -13,8 +13,8 @@ from smcgen import diffusion
 from smcgen.core.backward import Backward, backward_lineages
 from smcgen.core.conditional import conditional_smc
 from smcgen.diffusion.state import DiffusionRecord
-from tests.diffusion.exact import TOYS, TWISTS, AnyTwist, quick_jit, toy_model
-from tests.laws import LIMIT
+from tests.diffusion.exact import TOYS, TWISTS, AnyTwist, Toy, quick_jit, toy_model
+from tests.laws import LIMIT, assert_unbiased
 
 T, N = 6, 3
 SCHEDULE = diffusion.ddpm(T)
@@ -90,3 +90,26 @@ def test_the_target_is_invariant(options):
     assert changed[0] > 0.25
     # the reference must be exactly representable: what did not move is the same to the bit
     assert np.mean(np.all(new == old, axis=(-1, -2))) > 0.05
+
+
+@pytest.mark.slow
+def test_guidance_that_misses_most_of_the_target_is_unbiased():
+    """E[1 / Z-hat] = 1 / Z with a path of the target as reference, where the tail of Z-hat is too heavy for its mean.
+
+    A ring, lambda = 2, guidance .8, looks at every step: most of the target lies where few guided paths go.
+    """
+    ring, runs, steps = TOYS["ring"], 1500, 10
+    toy, schedule = Toy(ring.means, ring.variance, 0.02, 2.0, 0.0), diffusion.ddpm(steps)
+    model = toy_model(toy.arrays(), schedule, AnyTwist(0), scale=0.8)
+    nothing = jnp.zeros(steps + 1)
+
+    def one(key, path):
+        reference = DiffusionRecord(path, None, nothing, nothing)
+        return conditional_smc(model, key, reference, 8, ess_threshold=0.5).log_evidence
+
+    paths = toy.draw_path(np.random.default_rng(0), schedule, runs)
+    keys = jax.random.split(jax.random.key(1), runs)
+    log_z = np.asarray(quick_jit(jax.vmap(one))(keys, jnp.asarray(paths)), np.float64)
+    excess = log_z - toy.exact()[0]
+    assert_unbiased(np.exp(-excess), 1.0, "Z / Z-hat")
+    assert np.mean(excess > 5) > 0.2  # the tail that this is about

@@ -71,7 +71,7 @@ def experience(
     if model.num_problems is not None:
         raise InvalidArgument("model", "a model of several problems", "one of a single problem")
     times = np.asarray(model.resampling_steps) - 1
-    plain = replace(model, twist=None, proposal=Base(), candidates=1)
+    plain = replace(model, twist=None, ladder=None, proposal=Base(), candidates=1)
     run = smc(plain, key, n_particles, ess_threshold=0.0, keep="particles")
     records = [
         np.asarray(run.history[t].x if isinstance(run.history, list) else run.history.x[t])
