@@ -16,17 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from smcgen.ssm.gaussian import Gaussian, cholesky, solve_lower
+from smcgen.ssm.gaussian import Gaussian, inverse_root, moments
 from smcgen.ssm.laws import dist
 
 _HALVINGS = 8
-
-
-def is_gaussian(law: Any) -> bool:
-    """Whether mean and covariance are all there is to know of a scalar or a vector."""
-    inner = _inner(law)
-    vector = isinstance(inner, dist.MultivariateNormal | dist.LowRankMultivariateNormal)
-    return len(law.event_shape) <= 1 and ((vector and inner is law) or type(inner) is dist.Normal)
 
 
 def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tuple[Any, Any]:
@@ -38,7 +31,7 @@ def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tup
         newton_steps: towards the mode.
     """
     scalar = not prior.event_shape
-    mean, scale = _moments(prior)
+    mean, scale = moments(prior)
 
     def of_one(mean: Array, scale: Array) -> Any:
         def log_likelihood(z: Array) -> Array:
@@ -76,29 +69,5 @@ def _mode(f: Callable[[Array], Array], d: int, steps: int) -> tuple[Array, Array
 def _root(f: Callable[[Array], Array], z: Float[Array, " d"]) -> Float[Array, "d d"]:
     """Lower triangular R with R R' = (I + C)^{-1}; the identity if I + C is not positive definite."""
     identity = jnp.eye(z.shape[0])
-    precision = identity - jax.hessian(f)(z)
-    # from the last row to the first: precision = U U' with U upper triangular, and R = U^{-T} is lower
-    upper = cholesky(precision[::-1, ::-1])[::-1, ::-1]
-    fine = jnp.all(jnp.isfinite(upper))
-    return solve_lower(jnp.where(fine, upper, identity).T, identity)
-
-
-def _moments(law: Any) -> tuple[Float[Array, "*b d"], Float[Array, "*b d d"]]:
-    """Mean, and a lower triangular square root of the covariance."""
-    if isinstance(law, dist.MultivariateNormal):
-        scale: Any = law.scale_tril
-    elif isinstance(law, dist.LowRankMultivariateNormal):
-        scale = jnp.linalg.cholesky(law.covariance_matrix)
-    else:
-        deviation = jnp.sqrt(law.variance)
-        deviation = deviation[..., None] if not law.event_shape else deviation
-        scale = deviation[..., None] * jnp.eye(deviation.shape[-1])
-    mean: Any = law.mean if law.event_shape else law.mean[..., None]
-    d = mean.shape[-1]
-    return mean, jnp.broadcast_to(scale, (*law.batch_shape, d, d))
-
-
-def _inner(law: Any) -> Any:
-    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
-        law = law.base_dist
-    return law
+    root = inverse_root(identity - jax.hessian(f)(z))
+    return jnp.where(jnp.all(jnp.isfinite(root)), root, identity)
