@@ -196,7 +196,7 @@ class SMCResult:
         after = np.asarray(self.same_parent, np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):  # all children of one: NaN
             lost = np.where(self.resampled, np.log1p(-before) - np.log1p(-after), 0.0).sum(0)
-        return np.asarray(1 - n / max(n - 1, 1) * np.exp(lost) * (1 - same))
+            return np.asarray(1 - n / max(n - 1, 1) * np.exp(lost) * (1 - same))
 
     def replace(self, **changes: Any) -> "SMCResult":
         """A copy with some fields changed."""

@@ -236,7 +236,10 @@ def test_stderr_of_an_even_population_is_zero_and_of_one_founder_unknown(run):
     base = run.replace(log_weights=jnp.full(8, -jnp.log(8.0)), resampled=np.zeros(4, bool))
     even = float(base.replace(founders=jnp.arange(8)).log_evidence_stderr)
     assert np.isnan(even) or even < 1e-3  # zero up to rounding
-    assert np.isnan(base.replace(founders=jnp.zeros(8, int)).log_evidence_stderr)
+    one = base.replace(founders=jnp.zeros(8, int))
+    assert np.isnan(one.log_evidence_stderr)
+    parent = one.replace(resampled=np.ones(4, bool), same_parent=np.ones(4))  # no pair is left
+    assert np.isnan(parent.log_evidence_stderr)
 
 
 def _degenerate(n, steps, **options):
