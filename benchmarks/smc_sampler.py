@@ -155,7 +155,14 @@ def main() -> None:
     times = alternating([timed(name) for name in sides], runs)
     report = Report(
         f"Tempered SMC, d = {D}, n = {N}, {MOVES} random-walk steps, {runs} runs",
-        ("side", "temperatures", "seconds a run", "log Z error (rms)", "ESS a run", "ms per effective sample"),
+        (
+            "side",
+            "temperatures",
+            "seconds a run",
+            "log Z error (rms)",
+            "ESS a run",
+            "ms per effective sample",
+        ),
     )
     costs, errors = {}, {}
     for i, name in enumerate(sides):

@@ -110,7 +110,7 @@ def steer(
     from smcgen.core.status import Status
     from smcgen.scaling.evaluation.records import json_line
     from smcgen.text.engines.names import load_engine
-    from smcgen.text.rewards import ProcessReward
+    from smcgen.text.potentials.algebra import as_potential
     from smcgen.text.steer import steer as run
 
     with _errors():
@@ -119,7 +119,7 @@ def steer(
         rows, encoded = [row for _, row in lines], _encoded(writer, lines)
         options: dict[str, Any] = {
             "model": writer,
-            "reward": ProcessReward(reward) if reward else None,
+            "reward": as_potential(reward) if reward else None,
             "n_particles": n_particles,
             "strength": strength,
             "step": as_typed(step),

@@ -55,14 +55,14 @@ def serve_command(
     from smcgen.serve.config import Config
     from smcgen.serve.server import run_server
     from smcgen.text.engines.names import load_engine
-    from smcgen.text.rewards import ProcessReward
+    from smcgen.text.potentials.algebra import as_potential
 
     check_exposure(host, api_key)  # before a large model is loaded for nothing
     config = Config(
         engine=load_engine(engine, model, engine_args),
         # a folder's place on this machine is not the clients' business
         model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
-        reward=ProcessReward(reward) if reward else None,
+        reward=as_potential(reward) if reward else None,
         answer=answer,
         strategy=strategy,
         n_particles=n_particles,

@@ -19,7 +19,12 @@ def as_potential(value: Any) -> Potential:
     if isinstance(value, str) or hasattr(value, "__fspath__"):
         from smcgen.text.rewards import ProcessReward
 
-        return ProcessReward(value)
+        try:
+            return ProcessReward(value)
+        except InvalidArgument as error:  # "model" would be taken for the one that writes
+            if error.name != "model":
+                raise
+            raise InvalidArgument("reward", error.got, error.allowed) from error
     if callable(value) and not hasattr(value, "forward"):
         from smcgen.text.rewards import FunctionReward
 
