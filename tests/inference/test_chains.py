@@ -13,6 +13,7 @@ from smcgen.samplers import HMC, RandomWalk
 from tests.core.models import chain
 from tests.inference.models import Y, bins, build
 from tests.laws import assert_law, assert_unbiased
+from tests.samplers.models import NUMPYRO
 
 PRIOR = {"a": dist.Uniform(-1.0, 1.0)}
 CHAINS = 1000
@@ -34,7 +35,8 @@ def test_pmmh_draws_from_the_posterior():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kernel", "rejuvenate"), [("hmc", "ancestor"), (RandomWalk(step_size=1.5), "backward")]
+    ("kernel", "rejuvenate"),
+    [("hmc", "ancestor"), (RandomWalk(step_size=1.5), "backward"), (NUMPYRO, "ancestor")],
 )
 def test_particle_gibbs_draws_from_the_posterior(kernel, rejuvenate):
     options = {"n_chains": CHAINS, "n_warmup": 40, "kernel": kernel, "rejuvenate": rejuvenate}

@@ -5,11 +5,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax.scipy.stats import norm
 from jax.tree_util import Partial
 from scipy import special, stats
 
-from smcgen.samplers import RandomWalk, Tempering
+from smcgen.samplers import Algorithm, RandomWalk, Tempering
 
 
 def draw_normal(d, key):
@@ -123,3 +124,13 @@ def exact_ising(beta):
     )
     weights = np.exp(beta * total)
     return weights.mean(), (weights * total).sum() / weights.sum()
+
+
+def numpyros(log_density, step):
+    """NumPyro's NUTS, which adapts nothing itself."""
+    potential = lambda z: -log_density(z)
+    fixed = {"adapt_step_size": False, "adapt_mass_matrix": False, "max_tree_depth": 3}
+    return numpyro.infer.NUTS(potential_fn=potential, step_size=step, **fixed)
+
+
+NUMPYRO = Algorithm(build=numpyros, acceptance=0.8)

@@ -13,7 +13,7 @@ from smcgen.samplers.kernels import KERNELS, resolve
 from smcgen.samplers.kernels.tuning import spread
 from smcgen.samplers.moves import pick, walk
 from tests.laws import assert_law
-from tests.samplers.models import LINEAR, SIGMA, X3, fixed_walk
+from tests.samplers.models import LINEAR, NUMPYRO, SIGMA, X3, fixed_walk
 
 BARKER = Algorithm(build=lambda log_density, step: blackjax.barker(log_density, step))
 AT = 0.35
@@ -24,7 +24,7 @@ COVARIANCE = np.linalg.inv(PRECISION)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kernel",
-    [RandomWalk(), MALA(), HMC(), NUTS(max_doublings=3), BARKER],
+    [RandomWalk(), MALA(), HMC(), NUTS(max_doublings=3), BARKER, NUMPYRO],
     ids=lambda k: type(k).__name__,
 )
 def test_invariance(kernel):

@@ -1,8 +1,8 @@
-"""Any algorithm of blackjax as a kernel, in coordinates in which the particles are white."""
+"""Any algorithm of blackjax or NumPyro as a kernel, in coordinates in which the particles are white."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,15 +16,26 @@ from smcgen.samplers.kernels.tuning import static
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Algorithm(Gradient):
-    """A blackjax algorithm that leaves its density invariant.
+    """An algorithm of blackjax or NumPyro that leaves its density invariant.
 
     Args:
-        build: `build(log_density, step_size)` gives a `blackjax.base.SamplingAlgorithm`, whose state has a `position`.
+        build: `build(log_density, step_size)` gives a `blackjax.base.SamplingAlgorithm`, whose state has a `position`,
+            or a `numpyro.infer.mcmc.MCMCKernel` of the potential `-log_density` that adapts nothing itself.
         acceptance: the step size is adapted towards this mean acceptance, if the algorithm tells one; None: it stays.
         step_size: where it begins, in units of the population's standard deviations.
 
     Example:
         Algorithm(build=lambda log_density, step: blackjax.barker(log_density, step), acceptance=0.4)
+
+        def numpyros(log_density, step):
+            return numpyro.infer.NUTS(
+                potential_fn=lambda z: -log_density(z),
+                step_size=step,
+                adapt_step_size=False,
+                adapt_mass_matrix=False,
+            )
+
+        Algorithm(build=numpyros, acceptance=0.8)
     """
 
     build: Any = static(None)
@@ -44,11 +55,26 @@ class Algorithm(Gradient):
 
     def start(self, z: Any, log_density: Callable[[Any], Scalar]) -> Any:
         """The algorithm's state at z."""
-        return self.build(log_density, 1.0).init(z)
+        built = self.build(log_density, 1.0)
+        return _At(z) if hasattr(built, "sample_field") else built.init(z)
 
     def move(
         self, key: RandomKey, chain: Any, log_density: Callable[[Any], Scalar], step_size: Scalar
     ) -> tuple[Any, Moved]:
         """One step; how many evaluations it takes only the algorithm knows, and one is counted."""
-        chain, info = self.build(log_density, step_size).step(key, chain)
-        return chain, Moved(getattr(info, "acceptance_rate", 1.0), 1.0)
+        built = self.build(log_density, step_size)
+        if not hasattr(built, "sample_field"):
+            chain, info = built.step(key, chain)
+            return chain, Moved(getattr(info, "acceptance_rate", 1.0), 1.0)
+        # NumPyro's: a kernel knows its step size from the state that it was begun with
+        begun, moved = jax.random.split(key)
+        state = built.init(begun, 0, chain.position, (), {})
+        state = built.sample(state._replace(rng_key=moved), (), {})
+        acceptance = getattr(state, "accept_prob", 1.0)
+        return _At(getattr(state, built.sample_field)), Moved(acceptance, 1.0)
+
+
+class _At(NamedTuple):
+    """Where a chain of NumPyro's is; the rest is evaluated anew at each move."""
+
+    position: Any
