@@ -8,9 +8,10 @@ they cost. Tests that have not been measured yet keep the marks that they are wr
     make test         not long                   ten minutes
     make test-all     everything, every night
 
-`pytest --costs FILE` measures; `python -m tests.tiers FILE` makes `tests/costs.tsv` from it.
+`pytest --costs FILE` measures; `python -m tests.tiers FILE ...` makes `tests/costs.tsv` from one run or several.
 """
 
+import functools
 import json
 import os
 import sys
@@ -55,12 +56,14 @@ ESSENTIAL = frozenset(
         "serve/test_load.py::test_every_client_gets_its_own_answer",
         "test_api_surface.py::test_public_api_is_the_one_on_file",
         "test_cli.py::test_demo_writes_table_figure_and_trace",
+        "test_docs.py::test_example_runs[digits.py]",
         "test_docs.py::test_on_its_own[README]",
         "test_docs.py::test_readme_code_runs[4]",
     )
 )
 
 
+@functools.cache
 def measured() -> dict[str, float]:
     """Processor seconds by test, of those that cost more than `SLOW`."""
     rows = (line.rsplit("\t", 1) for line in FILE.read_text().splitlines())
@@ -103,17 +106,23 @@ class Meter:
         return result
 
 
-def main(path: Path) -> None:
-    """Make `tests/costs.tsv` from what `pytest --costs` wrote; tests that it did not run are forgotten."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    dear = sorted((test, seconds) for test, seconds in rows if seconds > SLOW)
+def main(paths: list[Path]) -> None:
+    """Make `tests/costs.tsv` from what `pytest --costs` wrote; tests that were in none of the runs are forgotten.
+
+    A test costs what it did in the dearest run: which test of a file compiles what they share depends on the choice.
+    """
+    costs = defaultdict(float)
+    for line in (line for path in paths for line in path.read_text().splitlines()):
+        test, seconds = json.loads(line)
+        costs[test] = max(costs[test], seconds)
+    dear = sorted((test, seconds) for test, seconds in costs.items() if seconds > SLOW)
     FILE.write_text("".join(f"{test}\t{seconds:.2f}\n" for test, seconds in dear))
-    total = sum(seconds for _, seconds in rows)
-    brief = sum(seconds for test, seconds in rows if seconds <= LONG or test in ESSENTIAL)
-    print(f"{len(rows)} tests, {total:.0f} s of processor time; {brief:.0f} s of them not long")
-    if strangers := ESSENTIAL - {test for test, _ in rows}:
+    total = sum(costs.values())
+    brief = sum(s for test, s in costs.items() if s <= LONG or test in ESSENTIAL)
+    print(f"{len(costs)} tests, {total:.0f} s of processor time; {brief:.0f} s of them not long")
+    if strangers := ESSENTIAL - set(costs):
         print("essential tests that were not run:", *sorted(strangers), sep="\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])
