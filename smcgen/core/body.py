@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,10 +37,15 @@ class Settings:
     layout: Layout = field(default=Layout(), repr=False)
     batches: Batches | None = field(default=None, repr=False)
 
+    @cached_property  # asked at every step, and a Protocol is slow to ask
+    def transforms(self) -> bool:
+        """Whether resampling makes new particles of the old ones, and so draws no ancestors."""
+        return isinstance(self.resampler.scheme, Transform)
+
     @property
     def shows_ancestors(self) -> bool:
         """Whether the result has them."""
-        return self.keep != "summary" and not isinstance(self.resampler.scheme, Transform)
+        return self.keep != "summary" and not self.transforms
 
 
 class Carry(NamedTuple):
@@ -176,8 +181,8 @@ def _rearranged(
     model: Resolved, settings: Settings, state: PyTree, chosen: Selection, log_weights: Any
 ) -> PyTree:
     """The population after resampling."""
-    scheme = settings.resampler.scheme
-    if isinstance(scheme, Transform):
+    scheme: Any = settings.resampler.scheme
+    if settings.transforms:
         return transformed(scheme, log_weights, state, chosen.resampled)
     return model.take(state, chosen.ancestors)
 
