@@ -186,6 +186,8 @@ class SMCResult:
     def _relative_variance(self) -> Float[np.ndarray, "*p"]:
         n = self.n_particles
         log_weights = np.asarray(self.log_weights, np.float64)
+        if n == 1:  # no pair was ever there to be lost
+            return np.ones(log_weights.shape[:-1])
         weights = np.exp(log_weights - log_weights.max(-1, keepdims=True))
         # in float32 they sum to 1 up to 1e-7, which (n / (n - 1))^r makes large
         weights, founders = weights / weights.sum(-1, keepdims=True), np.asarray(self.founders)
@@ -196,7 +198,7 @@ class SMCResult:
         after = np.asarray(self.same_parent, np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):  # all children of one: NaN
             lost = np.where(self.resampled, np.log1p(-before) - np.log1p(-after), 0.0).sum(0)
-            return np.asarray(1 - n / max(n - 1, 1) * np.exp(lost) * (1 - same))
+            return np.asarray(1 - n / (n - 1) * np.exp(lost) * (1 - same))
 
     def replace(self, **changes: Any) -> "SMCResult":
         """A copy with some fields changed."""
