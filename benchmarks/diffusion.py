@@ -3,7 +3,7 @@
 Four comparisons, all of them with reward time taken off where it says so:
 
 * overhead: `steer` of a `DDIMPipeline` against the pipeline itself, same batch and steps, resampled at every step, in
-  seconds and in processor seconds, which other work on the machine disturbs less;
+  seconds and in processor seconds, which other work on the machine disturbs less (with the reward's, next to nothing);
 * the same against the published resampling loop (Singhal et al. 2025), written straight down in torch;
 * memory of all three, the peak of a run at k = 16;
 * FK at k = 4, 8, 16 against best-of-n on the shipped digits: time, reward, and what the held-out judge says.

@@ -166,16 +166,16 @@ def main() -> None:
     )
     costs, errors = {}, {}
     for i, name in enumerate(sides):
-        log_z = np.array([run.log_z for run in found[name][1:]])
-        means = np.stack([run.mean for run in found[name][1:]])
-        steps = float(np.mean([run.temperatures for run in found[name][1:]]))
+        log_z, means, temperatures = map(np.array, zip(*found[name][1:], strict=True))
         # as many independent draws would give means of this spread about the truth
         variance = 1 - 1 / (1 + SIGMA**2)
         ess = variance / np.mean((means - POSTERIOR_MEAN) ** 2)
         errors[name] = np.sqrt(np.mean((log_z - EXACT) ** 2))
         costs[name] = 1e3 * np.median(times[:, i]) / ess
         error = f"{errors[name]:.3f} +- {errors[name] / np.sqrt(2 * runs):.3f}"
-        report.row(name, steps, median_and_spread(times[:, i]), error, ess, costs[name])
+        report.row(
+            name, temperatures.mean(), median_and_spread(times[:, i]), error, ess, costs[name]
+        )
     for peer, side in (("blackjax", "smcgen, ESS .6"), ("particles", "smcgen")):
         report.aim(f"seconds_per_effective_sample_over_{peer}", costs[side] / costs[peer], 1.0)
         report.aim(f"log_evidence_error_over_{peer}", errors[side] / errors[peer], 1.2)

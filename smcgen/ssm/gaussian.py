@@ -71,6 +71,20 @@ def moments(law: Any) -> tuple[Float[Array, "*b d"], Float[Array, "*b d d"]]:
     return mean, jnp.broadcast_to(scale, (*law.batch_shape, d, d))
 
 
+def gaussian(
+    loc: Float[Array, "*b d"], scale: Float[Array, "*e d d"], event_shape: tuple[int, ...]
+) -> dist.Distribution:
+    """N(loc, scale scale') of a scalar or a vector: of the law that `moments` took apart."""
+    if not event_shape:
+        return dist.Normal(loc[..., 0], scale[..., 0, 0])
+    return Gaussian(loc, scale_tril=scale)
+
+
+def log_det(lower: Float[Array, "*b d d"]) -> Float[Array, "*b"]:
+    """Log-determinant of a triangular matrix of positive diagonal."""
+    return jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), -1)
+
+
 def _inner(law: Any) -> Any:
     while isinstance(law, dist.Independent | dist.ExpandedDistribution):
         law = law.base_dist
@@ -86,6 +100,5 @@ class Gaussian(dist.MultivariateNormal):
         shared = lower.size == lower.shape[-1] ** 2
         lower = lower.reshape(lower.shape[-2:]) if shared else lower
         z = solve_lower(lower, (value - self.loc)[..., None], shared)[..., 0]
-        log_det = jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), -1)
         constant = 0.5 * jnp.log(2 * jnp.pi) * z.shape[-1]
-        return -0.5 * jnp.sum(z * z, -1) - log_det - constant
+        return -0.5 * jnp.sum(z * z, -1) - log_det(lower) - constant

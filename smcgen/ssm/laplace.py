@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from smcgen.ssm.gaussian import Gaussian, inverse_root, moments
-from smcgen.ssm.laws import dist
+from smcgen.ssm.gaussian import gaussian, inverse_root, log_det, moments
 
 _HALVINGS = 8
 
@@ -43,9 +42,7 @@ def posterior(prior: Any, log_g: Callable[[Any], Any], newton_steps: int) -> tup
 
     over = of_one if not prior.batch_shape else jax.vmap(of_one)
     loc, scale, log_normaliser = over(mean, scale)
-    if scalar:
-        return dist.Normal(loc[..., 0], scale[..., 0, 0]), log_normaliser
-    return Gaussian(loc, scale_tril=scale), log_normaliser
+    return gaussian(loc, scale, prior.event_shape), log_normaliser
 
 
 def _mode(f: Callable[[Array], Array], d: int, steps: int) -> tuple[Array, Array, Array]:
@@ -63,7 +60,7 @@ def _mode(f: Callable[[Array], Array], d: int, steps: int) -> tuple[Array, Array
     z = newton(0, jnp.zeros(d))
     z = jax.lax.fori_loop(1, steps, newton, z) if steps > 1 else z
     root = _root(f, z)
-    return z, root, objective(z) + jnp.sum(jnp.log(jnp.diagonal(root)))
+    return z, root, objective(z) + log_det(root)
 
 
 def _root(f: Callable[[Array], Array], z: Float[Array, " d"]) -> Float[Array, "d d"]:

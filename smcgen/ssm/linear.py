@@ -17,14 +17,14 @@ from jaxtyping import Array, Float
 
 from smcgen.core._types import PyTree
 from smcgen.ssm.gaussian import (
-    Gaussian,
     cholesky,
+    gaussian,
     inverse_root,
     is_gaussian,
+    log_det,
     moments,
     solve_lower,
 )
-from smcgen.ssm.laws import dist
 
 
 def posterior(
@@ -45,10 +45,10 @@ def posterior(
     if not is_gaussian(law) or jnp.shape(y) != law.event_shape:
         return None
     mean = lambda x: moments(observe(x))[0].reshape(-1)
-    slope = shared(jax.jacfwd(mean), origin)
-    root = shared(lambda x: scale_of_one(observe(x)), origin)
-    if slope is None or root is None:
+    same = shared(lambda x: (jax.jacfwd(mean)(x), scale_of_one(observe(x))), origin)
+    if same is None:
         return None
+    slope, root = same
     return _update(prior, m, scale, mean(origin), slope.reshape(-1, m.shape[-1]), root, y)
 
 
@@ -70,12 +70,9 @@ def _update(
     u = jnp.einsum("...dk,...k->...d", explained, e)
     scale = scale @ s
     loc = m + jnp.einsum("...de,...e->...d", scale, u)
-    log_det = lambda a: jnp.sum(jnp.log(jnp.diagonal(a, axis1=-2, axis2=-1)), -1)
     constant = log_det(s) - log_det(root) - 0.5 * jnp.log(2 * jnp.pi) * jnp.sum(seen)
     log_normaliser = 0.5 * (jnp.sum(u * u, -1) - jnp.sum(e * e, -1)) + constant
-    if not prior.event_shape:
-        return dist.Normal(loc[..., 0], scale[..., 0, 0]), log_normaliser
-    return Gaussian(loc, scale_tril=scale), log_normaliser
+    return gaussian(loc, scale, prior.event_shape), log_normaliser
 
 
 def scale_of_one(law: Any) -> Float[Array, "d d"]:
@@ -84,9 +81,8 @@ def scale_of_one(law: Any) -> Float[Array, "d d"]:
     return scale.reshape(scale.shape[-2:])
 
 
-def shared(function: Callable[[Any], Array], x: PyTree) -> Array | None:
-    """`function(x)` if it is provably the same for every x, since nothing in its program is computed from x."""
+def shared(function: Callable[[Any], Any], x: PyTree) -> Any:
+    """`function(x)` if it is provably the same for every x, nothing in its program being computed from x; or None."""
     program = jax.make_jaxpr(function)(x)
     _, used = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
-    needed = used[len(used) - len(jax.tree.leaves(x)) :]
-    return None if any(needed) else function(x)
+    return None if any(used) else function(x)

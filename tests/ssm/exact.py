@@ -22,6 +22,19 @@ def double(function):
     return run
 
 
+def conditioned(mean, cov, h, r, y):
+    """Mean (n, d) and covariance of `p(x | y)`, and `log p(y)`: `x ~ N(mean, cov)`, `y ~ N(h x, r)`, unseen if NaN."""
+    mean, cov, h, r, y = (np.asarray(v, np.float64) for v in (mean, cov, h, r, y))
+    k = ~np.isnan(y)
+    h, r, y = h[k], r[np.ix_(k, k)], y[k]
+    s = h @ cov @ h.T + r
+    gain = cov @ h.T @ np.linalg.inv(s)
+    errors = y - mean @ h.T
+    log_z = -0.5 * np.einsum("ni,ij,nj->n", errors, np.linalg.inv(s), errors)
+    log_z -= 0.5 * np.linalg.slogdet(2 * np.pi * s)[1]
+    return mean + errors @ gain.T, cov - gain @ h @ cov, log_z
+
+
 @double
 def linear(model, y, horizon=0):
     """log Z; filtered means and covariances at 0..T (+ horizon)."""

@@ -55,26 +55,44 @@ class Algorithm(Gradient):
 
     def start(self, z: Any, log_density: Callable[[Any], Scalar]) -> Any:
         """The algorithm's state at z."""
-        built = self.build(log_density, 1.0)
-        return _At(z) if hasattr(built, "sample_field") else built.init(z)
+        return self._built(log_density, 1.0).init(z)
 
     def move(
         self, key: RandomKey, chain: Any, log_density: Callable[[Any], Scalar], step_size: Scalar
     ) -> tuple[Any, Moved]:
         """One step; how many evaluations it takes only the algorithm knows, and one is counted."""
+        chain, info = self._built(log_density, step_size).step(key, chain)
+        return chain, Moved(getattr(info, "acceptance_rate", 1.0), 1.0)
+
+    def _built(self, log_density: Callable[[Any], Scalar], step_size: Any) -> Any:
         built = self.build(log_density, step_size)
-        if not hasattr(built, "sample_field"):
-            chain, info = built.step(key, chain)
-            return chain, Moved(getattr(info, "acceptance_rate", 1.0), 1.0)
-        # NumPyro's: a kernel knows its step size from the state that it was begun with
+        return _NumPyro(built) if hasattr(built, "sample_field") else built
+
+
+class _NumPyro(NamedTuple):
+    """A kernel of NumPyro with the two functions of blackjax's."""
+
+    kernel: Any
+
+    def init(self, z: Any) -> "_At":
+        return _At(z)
+
+    def step(self, key: RandomKey, chain: "_At") -> tuple["_At", "_Told"]:
+        """Begin anew where the chain is, since a kernel knows its step size from there, and move once."""
         begun, moved = jax.random.split(key)
-        state = built.init(begun, 0, chain.position, (), {})
-        state = built.sample(state._replace(rng_key=moved), (), {})
-        acceptance = getattr(state, "accept_prob", 1.0)
-        return _At(getattr(state, built.sample_field)), Moved(acceptance, 1.0)
+        state = self.kernel.init(begun, 0, chain.position, (), {})
+        state = self.kernel.sample(state._replace(rng_key=moved), (), {})
+        told = _Told(getattr(state, "accept_prob", 1.0))
+        return _At(getattr(state, self.kernel.sample_field)), told
 
 
 class _At(NamedTuple):
     """Where a chain of NumPyro's is; the rest is evaluated anew at each move."""
 
     position: Any
+
+
+class _Told(NamedTuple):
+    """What is known of a move."""
+
+    acceptance_rate: Any
