@@ -150,12 +150,12 @@ def memory_rows(report: Report, lengths: tuple[int, ...]) -> None:
 
 def select_rows(report: Report) -> None:
     """Latency of one `select` call from Python, n = 4..4096."""
-    resampler = Adaptive(Systematic(), 1.0)
+    resampler, key = Adaptive(Systematic(), 1.0), jax.random.key(0)
     for n in (4, 16, 64, 256, 1024, 4096):
         weights = jax.nn.log_softmax(jax.random.normal(jax.random.key(1), (n,)))
         ess, active = jnp.float32(1.0), jnp.bool_(True)
         call = lambda w=weights, e=ess, a=active: jax.block_until_ready(
-            select(jax.random.key(0), 1, w, e, a, resampler)
+            select(key, 1, w, e, a, resampler)
         )
         call()
         times = np.array([seconds(call) for _ in range(200)]) * 1e6
