@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks._report import seconds
+from benchmarks._sizes import GPU, built
 from benchmarks.text_overhead import noise
 from smcgen import smc, smc_each
 from smcgen.core.cost import Cost
@@ -23,35 +23,27 @@ FIRST = (
     0x20000  # code point of token 0: a token is a character, so that no text is read in two ways
 )
 SEEDS = itertools.count(1)
-GPU = torch.cuda.is_available()
 # both sides, and the server that a peer asks
-ENGINE: dict[str, Any] = {"dtype": "float32", "max_num_seqs": 256}
-ENGINE |= {"gpu_memory_utilization": 0.3} if GPU else {"block_size": 32, "enforce_eager": True}
+ENGINE: dict[str, Any] = {"max_num_seqs": 256}
+ENGINE |= (
+    {"gpu_memory_utilization": 0.3}
+    if GPU
+    else {"dtype": "float32", "block_size": 32, "enforce_eager": True}
+)
 
 
-def write_model(folder: Path, vocab: int, ends: bool) -> Path:
-    """A Llama of 4 layers, width 256, random weights, lively logits; its last token ends a text if `ends`."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        eos_token_id=vocab - 1 if ends else None,
-        bos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).eval()
+def write_model(folder: Path, vocab: int, ends: bool, size: str = "small") -> Path:
+    """A Llama with random weights and lively logits; its last token ends a text if `ends`."""
+    end = vocab - 1 if ends else None
+    model = built(LlamaForCausalLM, LlamaConfig, size, vocab, eos_token_id=end)
     model.lm_head.weight.data.mul_(8.0)
     model.save_pretrained(folder)
     words = {chr(FIRST + i): i for i in range(vocab - 1)} | {"<end>": vocab - 1}
     raw = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    end = {"eos_token": "<end>"} if ends else {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **end)
+    named = {"eos_token": "<end>"} if ends else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **named)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)
     return folder

@@ -33,6 +33,7 @@ from smcgen.diffusion import steer
 from smcgen.resampling import Every
 
 K, STEPS, STRENGTH, SIDE = 16, 20, 10.0, 16
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pipeline(width: int) -> DDIMPipeline:
@@ -46,7 +47,7 @@ def pipeline(width: int) -> DDIMPipeline:
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=8,
     )
-    pipe = DDIMPipeline(unet.eval(), DDIMScheduler(clip_sample=False))
+    pipe = DDIMPipeline(unet.eval(), DDIMScheduler(clip_sample=False)).to(DEVICE)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -95,7 +96,7 @@ def published(pipe: DDIMPipeline, k: int = K) -> float:
         scheduler, unet = DDIMScheduler(clip_sample=False), pipe.unet
         scheduler.set_timesteps(STEPS)
         bar = scheduler.alphas_cumprod
-        x, before = torch.randn(k, 3, SIDE, SIDE), torch.zeros(k)
+        x, before = torch.randn(k, 3, SIDE, SIDE, device=DEVICE), torch.zeros(k, device=DEVICE)
         for t in scheduler.timesteps:
             s = t - 1000 // STEPS
             here, there = bar[t], bar[s] if s >= 0 else torch.tensor(1.0)
@@ -109,7 +110,7 @@ def published(pipe: DDIMPipeline, k: int = K) -> float:
             ancestors = torch.multinomial(weights, k, replacement=True)
             x, before = x[ancestors], reward[ancestors]
         scored(x)
-        (x / 2 + 0.5).clamp(0, 1)
+        (x / 2 + 0.5).clamp(0, 1).cpu()
 
     wall = seconds(loop)
     return wall - spent

@@ -4,6 +4,7 @@ Both sides write the same number of tokens with the same model; the steered side
 step, whether due or not), and its reward's time is taken off. Run with `python benchmarks/text_overhead.py`.
 """
 
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks._report import Report, alternating, arguments, median_and_spread, seconds
+from benchmarks._report import Report, alternating, median_and_spread, seconds
+from benchmarks._sizes import VOCAB, add_size, built
 from smcgen import smc
 from smcgen.core.resampling import Systematic
 from smcgen.core.select import Adaptive, select
@@ -42,21 +44,10 @@ class IdsOnly:
         return " ".join(map(str, ids))
 
 
-def engine(vocab: int = 2048) -> Transformers:
-    """A Qwen2 of 4 layers, width 256, with random weights; it never ends a text."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocab,
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    return Transformers(Qwen2ForCausalLM(config).eval(), IdsOnly(vocab))
+def engine(size: str = "small") -> Transformers:
+    """A Qwen2 with random weights; it never ends a text."""
+    model = built(Qwen2ForCausalLM, Qwen2Config, size, VOCAB[size])
+    return Transformers(model, IdsOnly(VOCAB[size]))
 
 
 def noise(ids: list[list[int]]) -> np.ndarray:
@@ -85,16 +76,16 @@ def plain(model: Transformers, prompt: Prompt) -> float:
 
 def generate(model: Transformers, prompt: Prompt) -> float:
     """Seconds of transformers' own `generate`."""
-    ids = torch.tensor([prompt.ids])
+    ids = torch.tensor([prompt.ids], device=model.model.device)
     options = {"do_sample": True, "num_return_sequences": N, "max_new_tokens": STEPS * STEP_TOKENS}
     return seconds(
         partial(model.model.generate, ids, attention_mask=torch.ones_like(ids), **options)
     )
 
 
-def text_rows(report: Report, full: bool, lengths: tuple[int, ...]) -> None:
+def text_rows(report: Report, size: str, full: bool, lengths: tuple[int, ...]) -> None:
     """Step level and token level against plain sampling, per prompt length."""
-    model, repeats = engine(), 9 if full else 3
+    model, repeats = engine(size), 9 if full else 3
     for length in lengths:
         ids = np.random.default_rng(0).integers(2048, size=length).tolist()
         prompt = Prompt(tuple(ids), "")
@@ -127,11 +118,11 @@ def text_rows(report: Report, full: bool, lengths: tuple[int, ...]) -> None:
         report.aim(f"token_level_prompt_{length}", np.median(ratios[:, 2]), 1.25)
 
 
-def memory_rows(report: Report, lengths: tuple[int, ...]) -> None:
+def memory_rows(report: Report, size: str, lengths: tuple[int, ...]) -> None:
     """Bytes of the population's cache against a row of cache for every particle."""
     from smcgen.text._torch.population import Population
 
-    model = engine()
+    model = engine(size)
     for length in lengths:
         ids = np.random.default_rng(0).integers(2048, size=length).tolist()
         population = Population(model.model, [ids], N)
@@ -140,7 +131,8 @@ def memory_rows(report: Report, lengths: tuple[int, ...]) -> None:
         population.feed(rows, tokens, np.full(N, tokens.shape[1]))
         config = model.model.config
         head = config.hidden_size // config.num_attention_heads
-        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * 4
+        bytes_each = model.model.dtype.itemsize
+        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * bytes_each
         copied = N * (length + tokens.shape[1]) * per_token
         ratio = population.nbytes / copied
         report.row(
@@ -164,15 +156,19 @@ def select_rows(report: Report) -> None:
 
 def main() -> None:
     """Measure and print."""
-    options = arguments(__doc__ or "")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="end with a line of JSON")
+    parser.add_argument("--full", action="store_true", help="the long version")
+    add_size(parser)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     report = Report(
         f"steering n = {N} texts of {STEPS} x {STEP_TOKENS} tokens: seconds (reward apart) and ratio to plain",
         ("what", "seconds: median (range)", "ratio: median (range)", "tokens/s"),
     )
     lengths = (70, 1024)
-    text_rows(report, options.full, lengths)
-    memory_rows(report, lengths)
+    text_rows(report, options.size, options.full, lengths)
+    memory_rows(report, options.size, lengths)
     select_rows(report)
     report.show(options.json)
 

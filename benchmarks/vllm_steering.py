@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks._report import Report, alternating, median_and_spread, seconds
+from benchmarks._sizes import VOCAB, add_size
 from benchmarks._vllm_peers import peer_rows
 from benchmarks._vllm_sides import (
     ENGINE,
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="some sections alone")
     parser.add_argument("--repeats", type=int, help="pairs that are measured")
     parser.add_argument("--peers", default=os.environ.get("SMCGEN_PEERS"), metavar="PYTHON")
+    add_size(parser)
     options = parser.parse_args()
     chosen = options.only or [s for s in SECTIONS if options.full or s != "wide"]
     torch.set_num_threads(1)
@@ -147,8 +149,9 @@ def main() -> None:
     )
     repeats = options.repeats or (9 if options.full else 3)
     with tempfile.TemporaryDirectory() as folder:
-        small = write_model(Path(folder, "small"), 2048, ends=False)
-        with VLLM(small, **ENGINE) as engine:
+        size = options.size
+        model = write_model(Path(folder, size), VOCAB[size], ends=False, size=size)
+        with VLLM(model, **ENGINE) as engine:
             if "one" in chosen:
                 one_rows(report, engine, repeats, (16, 64, 256) if options.full else (16, 64))
             if "many" in chosen:

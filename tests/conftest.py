@@ -2,6 +2,8 @@
 
 import os
 
+from tests import _xla
+
 # Before torch, JAX or transformers is imported anywhere. Models are loaded from disk or not at all.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -10,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # emitters, one at a time, take a quarter of the time of the new ones (decisions.md). Examples run as users run them
 # (tests/test_docs.py); tests marked `optimised` get the optimisations back.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-_FLAGS = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+_FLAGS = _xla.flags()
 # The models of the tests are tiny: a second thread costs more than it brings, and on a busy
 # machine, or beside another pytest-xdist worker, many times more.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

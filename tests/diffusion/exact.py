@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen import diffusion
+from tests import _xla
 
 # XLA compiles quickly, not well: these programs run once, and compiling them well takes most of their time
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
+    **_xla.OPTIONS,
 }
 quick_jit = partial(jax.jit, compiler_options=QUICK)
 

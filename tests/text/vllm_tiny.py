@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from smcgen.core.smc import smc
 from smcgen.text import FunctionReward, TextModel
@@ -20,6 +21,11 @@ from tests.text import tiny
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (make vllm)"
 )
+SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 1 << 26}
+if (
+    torch.cuda.is_available()
+):  # vLLM would want nearly all of a GPU to be free, and run in half precision
+    SMALL |= {"gpu_memory_utilization": 0.05, "dtype": "float32"}
 
 
 @functools.cache
@@ -71,7 +77,7 @@ def new_engine(seed: int = 0, **options: Any) -> Any:
     with warnings.catch_warnings():  # importing and building vLLM is full of deprecations
         warnings.simplefilter("ignore")
         light()
-        options = {"kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 128, **options}
+        options = SMALL | {"max_num_seqs": 128} | options
         return VLLM(folder(seed), **options)
 
 

@@ -165,7 +165,7 @@ def build(source: str | Path, options: dict[str, Any], engine_args: dict[str, An
         share()
         on_cpu = current_platform.is_cpu()
         defaults = {
-            **(_CPU if on_cpu else {}),
+            **(_CPU if on_cpu else _room()),
             "kv_cache_memory_bytes": _CACHE_BYTES[on_cpu],
             "max_model_len": -1,  # the model's own, or what fits the cache
             "use_tqdm_on_load": False,
@@ -184,3 +184,13 @@ def build(source: str | Path, options: dict[str, Any], engine_args: dict[str, An
             raise InvalidArgument("model", str(source), allowed) from error
         except Exception as error:
             raise EngineError(f"vLLM does not start with {source}: {error}") from error
+
+
+def _room() -> dict[str, Any]:
+    """What is free on the GPU: vLLM wants nine tenths of it, though the cache has a size of its own."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {"gpu_memory_utilization": round(0.98 * free / total, 3)}

@@ -22,6 +22,7 @@ from tests.text.build import build
 from tests.text.rewards._prms import NAMES, POLICY, byte_level, reference
 from tests.text.rewards._texts import Writer
 from tests.text.rewards.test_classifier import classifier_tokenizer, run
+from tests.text.vllm_tiny import SMALL
 
 MODELS = Path(__file__).parents[3] / "models"
 _MARKS = [
@@ -39,7 +40,6 @@ def real(test):
 
 
 WIDE = {"hidden_size": 128, "initializer_range": 0.1}  # vLLM's CPU attention wants heads of 32
-SMALL = {"kv_cache_memory_bytes": 1 << 26}
 STEPS = ["Step 1. ab\n\n", "a\nab 1+1=2\n\n", "1é2.\n\n", " ab a.\n\n", "no\n\n"]
 PROMPTS = ["So 1+2? a", "Step on a plane.", "So 1+2? a"]
 

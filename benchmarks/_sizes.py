@@ -1,0 +1,50 @@
+"""Shapes of the language models that are measured: random weights, so that any machine has them."""
+
+import argparse
+from typing import Any
+
+import torch
+
+GPU = torch.cuda.is_available()
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    # of Llama 3.2 1B: 1.2 billion weights with its vocabulary of 128 256
+    "1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
+VOCAB = {"small": 2048, "1b": 128_256}
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The option `--size`."""
+    parser.add_argument("--size", choices=SIZES, default="small", help="of the language model")
+
+
+def built(kind: type, config: type, size: str, vocab: int, **options: Any) -> Any:
+    """A model where it is to run: on a GPU if there is one, the larger one in half precision there."""
+    torch.manual_seed(0)
+    shape = config(
+        vocab_size=vocab,
+        max_position_embeddings=4096,
+        bos_token_id=None,
+        **{"eos_token_id": None, **SIZES[size], **options},
+    )
+    before = torch.get_default_dtype()
+    try:
+        if GPU and size != "small":
+            torch.set_default_dtype(torch.bfloat16)
+        with torch.device("cuda" if GPU else "cpu"):
+            return kind(shape).eval()
+    finally:
+        torch.set_default_dtype(before)
