@@ -22,7 +22,7 @@ def draw_tokens(logits: Tensor, sampling: Sampling, uniforms: Any, where: Any, x
     new = x.clone()
     for at, law in _laws(logits, sampling, where):
         u = torch.from_numpy(uniforms.reshape(-1)[at.cpu().numpy()]).to(law.device)
-        new.view(-1)[at] = draw(law, u)
+        new.view(-1)[at] = draw(law.exp(), u)
     return new
 
 

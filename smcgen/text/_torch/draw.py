@@ -4,8 +4,6 @@
 given uniforms. Both are pure functions of tensors, for whole batches.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
@@ -61,33 +59,39 @@ def _nucleus_floor(
 
 
 def normalise(log_mass: Float[Tensor, "m vocab"]) -> tuple[Tensor, Float64[Tensor, " m"]]:
-    """A law and the log of its mass; rows without mass come back as they are, with -inf."""
-    total = log_mass.logsumexp(-1)
-    safe = torch.where(total.isneginf(), 0.0, total)
-    return log_mass - safe[:, None], total.double()
+    """Probabilities in proportion to `exp(log_mass)`, and the log of each row's mass.
+
+    A row without mass has -inf, and all its probability on token 0, here and in `log_mass` itself.
+    """
+    top = log_mass.amax(-1)
+    log_mass[:, 0].masked_fill_(top.isneginf(), 0.0)
+    # softmax: `logsumexp` makes several copies, and an `exp` of -inf is slow on CPUs. Its own sum may be
+    # off by 1e-5 in a large vocabulary, so that what it divided by is the greatest mass over this one
+    law = log_mass.softmax(-1)
+    return law, top.double() + (law.sum(-1).double() / law.amax(-1).double()).log()
 
 
-def draw(log_q: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> Int64[Tensor, " m"]:
-    """Tokens at which the distribution functions of the laws reach `uniforms`.
+def draw(law: Float[Tensor, "m vocab"], uniforms: Float64[Tensor, " m"]) -> Int64[Tensor, " m"]:
+    """Tokens at which the distribution functions of the laws, given as probabilities, reach `uniforms`.
 
     Sums are in float64: a token of probability 1e-12 is drawn as often as it should be, one of
     probability zero never. Only one block of columns per row is looked at closely, so a large
     vocabulary costs one pass in float32.
     """
-    m, vocab = log_q.shape
-    blocks = math.ceil(vocab / _BLOCK)
-    if blocks <= 2:
-        return invert(log_q.double().exp(), uniforms[:, None], None)[:, 0]
-    spare = blocks * _BLOCK - vocab
-    q = log_q.float().exp()
-    q = (torch.nn.functional.pad(q, (0, spare)) if spare else q).view(m, blocks, _BLOCK)
-    mass = q.sum(-1, dtype=torch.float64)
+    vocab = law.shape[1]
+    if vocab <= 2 * _BLOCK:
+        return invert(law.double(), uniforms[:, None])[:, 0]
+    whole = vocab - vocab % _BLOCK  # what is left is a block, too; padding would copy the law
+    parts = law[:, :whole].unflatten(1, (-1, _BLOCK)), law[:, None, whole:]
+    mass = torch.cat([part.sum(-1, dtype=torch.float64) for part in parts], 1)
     below = mass.cumsum(-1)
     block = invert(mass, uniforms[:, None], below)
-    inside = q[torch.arange(m, device=q.device), block[:, 0]].double()
+    columns = block * _BLOCK + torch.arange(_BLOCK, device=law.device)
+    inside = law.gather(1, columns.clamp_max(vocab - 1)).double()
+    inside = inside.masked_fill(columns >= vocab, 0.0)
     before = below.gather(1, block) - mass.gather(1, block)
     rest = (uniforms[:, None] * below[:, -1:] - before).clamp_min(0) / inside.sum(-1, keepdim=True)
-    return (block * _BLOCK + invert(inside, rest, None))[:, 0]
+    return (block * _BLOCK + invert(inside, rest))[:, 0]
 
 
 def invert(

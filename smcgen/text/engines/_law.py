@@ -33,24 +33,23 @@ def draw_tokens(
     Without uniforms all of them are given.
     """
     log_p = warp(logits, base)
-    log_q, dead = log_p, None
+    log_q = log_p
     if proposal is not None:
         log_q = warp(logits, proposal).masked_fill(~allowed(log_p), -torch.inf)
     if log_phi is not None:
         log_q = log_q + log_phi
-    if log_q is not log_p:
-        log_q, mass = normalise(log_q)
-        dead = mass.isneginf()
+    q, log_mass = (None, None) if log_q is log_p else normalise(log_q)
     if uniforms is None:
         assert given is not None
         tokens = given
     else:
-        drawn = draw(log_q, uniforms)
+        drawn = draw(log_p.exp() if q is None else q, uniforms)
         tokens = drawn if given is None else torch.where(given < 0, drawn, given)
     at = lambda law: law.gather(1, tokens[:, None])[:, 0].double()
     log_base = at(log_p)
     log_factor = torch.zeros_like(log_base) if log_phi is None else at(log_phi)
-    log_proposal = log_base if log_q is log_p else at(log_q)
-    if dead is not None:
-        tokens = tokens.masked_fill(dead, -1)
-    return Drawn(tokens, log_base, log_factor, log_proposal)
+    if log_mass is None:
+        return Drawn(tokens, log_base, log_factor, log_base)
+    dead = log_mass.isneginf()
+    log_proposal = at(log_q) - log_mass.masked_fill(dead, 0.0)
+    return Drawn(tokens.masked_fill(dead, -1), log_base, log_factor, log_proposal)

@@ -94,8 +94,8 @@ class MaskSession:
 
         unique, inverse = np.unique(self._row[rows], return_inverse=True)
         allowed = self._automaton.allowed([self._states[i] for i in unique.tolist()])
-        table = torch.where(allowed.to(self._device), 0.0, -torch.inf)
-        return table[torch.as_tensor(inverse, device=self._device)]
+        allowed = allowed.to(self._device)[torch.as_tensor(inverse, device=self._device)]
+        return torch.where(allowed, 0.0, -torch.inf)
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:
         before = self._row[rows]

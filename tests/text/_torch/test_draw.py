@@ -70,7 +70,7 @@ def test_draws_follow_the_law(law: Sampling):
     logits = torch.tensor([[0.3, -1.0, 2.0, 0.9, 0.0]])
     n = 100_000
     uniforms = torch.rand(n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    tokens = draw(warp(logits, law).expand(n, -1), uniforms)
+    tokens = draw(warp(logits, law).exp().expand(n, -1), uniforms)
     counts = np.bincount(tokens.numpy(), minlength=5)
     expected = n * _reference(logits[0].numpy(), law)
     assert (counts[expected == 0] == 0).all()
@@ -88,7 +88,7 @@ def test_draw_inverts_the_distribution_function(vocab: int):
     if vocab == 1:
         log_q[:] = 0.0
     uniforms = torch.rand(200, generator=generator, dtype=torch.float64)
-    tokens = draw(log_q, uniforms).numpy()
+    tokens = draw(log_q.exp(), uniforms).numpy()
     q = np.exp(log_q.numpy()).astype(np.float64)
     cumulative = np.cumsum(q, axis=1)
     target = uniforms.numpy() * cumulative[:, -1]
@@ -104,7 +104,7 @@ def test_tails_are_reached_and_zeros_are_not(vocab: int, place: int):
     law = torch.full((1, vocab), -torch.inf)
     law[0, 30] = 0.0
     law[0, place] = np.log(1e-12)
-    reach = lambda u: draw(law, torch.tensor([u], dtype=torch.float64)).item()
+    reach = lambda u: draw(law.exp(), torch.tensor([u], dtype=torch.float64)).item()
     here = place % vocab
     if here < 30:
         assert reach(0.5e-12) == here
@@ -122,6 +122,20 @@ def test_a_row_without_mass_is_told_apart():
     assert mass.tolist() == [0.0, -np.inf]
     assert not law.isnan().any()
     assert draw(law, torch.tensor([0.9, 0.9], dtype=torch.float64))[0] == 0
+
+
+@pytest.mark.parametrize("scale", [0.1, 6.0, 100.0])
+@pytest.mark.parametrize("shift", [0.0, -300.0])
+def test_the_mass_of_a_large_vocabulary_is_that_in_double_precision(scale: float, shift: float):
+    logits = torch.randn(4, 150_001, generator=torch.Generator().manual_seed(3)) * scale
+    log_mass = logits.log_softmax(-1) + shift  # what the constraint leaves may be very little
+    log_mass[:, ::2] = -torch.inf
+    want = log_mass.double().logsumexp(-1, keepdim=True)
+    law, mass = normalise(log_mass)
+    np.testing.assert_allclose(mass, want[:, 0], rtol=1e-7, atol=1e-6)
+    exact = (log_mass.double() - want).exp()
+    np.testing.assert_allclose(law, exact, rtol=5e-5, atol=1e-37)  # below are no floats of 24 bits
+    assert (law[:, ::2] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ class Drawing:
         x = logits if at == list(range(len(logits))) else logits[places]
         log_phi = None
         if has_factors:
-            log_phi = torch.cat([reduce(torch.add, phi) for *_, phi, _, _ in parts])
+            each = [reduce(torch.add, phi) for *_, phi, _, _ in parts]
+            log_phi = each[0] if len(each) == 1 else torch.cat(each)  # which would copy it
         uniforms, given = (_joined([part[k] for part in parts], logits.device) for k in (4, 5))
         tokens, *logs = draw_tokens(x, base, proposal, log_phi, uniforms, given)
         told = torch.stack([tokens.double(), *logs]).cpu().numpy()
