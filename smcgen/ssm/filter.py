@@ -14,6 +14,7 @@ import jax
 
 from smcgen.core._types import LogG, PyTree, RandomKey
 from smcgen.core.markov import Markov
+from smcgen.core.precision import full_precision
 from smcgen.core.result import SMCResult
 from smcgen.errors import InvalidArgument
 from smcgen.ssm._tree import Tree, static
@@ -129,7 +130,8 @@ class Observed(Filter):
     # ---- all series: what algorithms ask --------------------------------------------------------
 
     def each(self, one: Callable[..., Any], *arguments: Any) -> Any:
-        return (jax.vmap(one) if self.several else one)(self.y, *arguments)
+        with full_precision():
+            return (jax.vmap(one) if self.several else one)(self.y, *arguments)
 
     def draw_initial(self, key: RandomKey, n: int) -> PyTree:
         return self.each(lambda y, key: self.drawn(y, 0, key, None, n), key)

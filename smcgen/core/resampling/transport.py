@@ -10,6 +10,7 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
 from smcgen.core._types import LogWeights, Mask, PyTree
+from smcgen.core.precision import full_precision
 from smcgen.core.resampling.base import Transform
 from smcgen.errors import ModelError
 
@@ -79,6 +80,7 @@ def _solved(linear: Any, y: Array) -> Array:
     return jnp.linalg.solve(matrix, y)
 
 
+@full_precision()
 def squared_distances(points: Float[Array, "n d"]) -> Float[Array, "n n"]:
     """In units of the largest variance of a coordinate; zero if all points are one."""
     centred = points - jnp.mean(points, axis=0)
@@ -88,6 +90,7 @@ def squared_distances(points: Float[Array, "n d"]) -> Float[Array, "n n"]:
     return jnp.maximum(norms[:, None] + norms[None, :] - 2 * scaled @ scaled.T, 0.0)
 
 
+@full_precision()
 def transformed(
     scheme: Transform, log_weights: LogWeights, state: PyTree, resampled: Mask
 ) -> PyTree:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.nn import logsumexp
 
 from smcgen.core._types import RandomKey
+from smcgen.core.precision import full_precision
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor, at
 from smcgen.diffusion.backends.jax import JAX, each_problem
 from smcgen.diffusion.base import Kernel
@@ -112,6 +113,7 @@ class GaussianMixture(Kernel):
         total = (a * self.scale) ** 2 + s * s
         return a * self.scale**2 / total, s * s / total, (s * self.scale) ** 2 / total
 
+    @full_precision()
     def data(self, t: Any, x: Tensor, prediction: Tensor) -> Tensor:
         of_x, of_mean, _ = self._data(t)
         return of_x * x + of_mean * jax.nn.softmax(prediction) @ jnp.asarray(self.means)

@@ -10,6 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from smcgen.core._types import LogG
+from smcgen.core.precision import full_precision
 from smcgen.errors import ModelError
 from smcgen.learn.twists.base import Learnable, Tilting, Values
 
@@ -44,11 +45,13 @@ class Quadratic(Tilting, Learnable):
         zeros = jnp.zeros((times, dim, dim)), jnp.zeros((times, dim)), jnp.zeros(times)
         return cls(*zeros, diagonal=diagonal)
 
+    @full_precision()
     def __call__(self, t: Any, x: Float[Array, "n *event"]) -> LogG:
         x = self._columns(x)
         p, h = self.precision[t], self.linear[t]
         return self.offset[t] + x @ h - 0.5 * jnp.sum((x @ p) * x, axis=-1)
 
+    @full_precision()
     def tilt(self, t: Any, law: dist.Distribution) -> tuple[dist.Distribution, Array]:
         mean, root = self._gaussian(law)
         p, h = self.precision[t], self.linear[t]
@@ -66,6 +69,7 @@ class Quadratic(Tilting, Learnable):
             return dist.Normal((mean + shift)[..., 0], jnp.sqrt(covariance[..., 0, 0])), log_mass
         return dist.MultivariateNormal(mean + shift, covariance), log_mass
 
+    @full_precision()
     def fitted(
         self, t: Any, x: Float[Array, "n *event"], log_values: Values, weights: Values
     ) -> "Quadratic":

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Int
 
 from smcgen.core._types import LogG
+from smcgen.core.precision import full_precision
 from smcgen.errors import ModelError
 from smcgen.learn.twists.base import Learnable, Tilting, Values
 
@@ -45,6 +46,7 @@ class Table(Tilting, Learnable):
         logits = jax.nn.log_softmax(logits) + self.values[t]
         return dist.CategoricalLogits(logits), jax.nn.logsumexp(logits, axis=-1)
 
+    @full_precision()
     def fitted(self, t: Any, x: Int[Array, " n"], log_values: Values, weights: Values) -> "Table":
         """The mean log-value of each state's particles; a state without any moves as the others do on average."""
         members = jax.nn.one_hot(x, self.values.shape[-1]) * weights[:, None]

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from smcgen.core._types import PyTree
+from smcgen.core.precision import full_precision
 from smcgen.errors import InvalidArgument
 from smcgen.samplers.base import Kernel, Path
 
@@ -99,6 +100,7 @@ class Scaled(Kernel):
         return spread(flat, log_weights, dense)
 
 
+@full_precision()
 def spread(flat: Float[Array, "n d"], log_weights: Float[Array, " n"], dense: bool) -> Array:
     """Cholesky factor of the weighted covariance, or standard deviations.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.precision import full_precision
 from smcgen.errors import InvalidArgument
 from smcgen.samplers.base import Path, Point, Scalar
 from smcgen.samplers.paths.tempering import as_data
@@ -57,6 +58,7 @@ class DataTempering(Path):
         """From the prior."""
         return self.draw(key)
 
+    @full_precision()
     def evaluate(self, key: RandomKey | None, x: PyTree, at: Any) -> Point:
         """The prior, and the likelihood of the batches seen so far."""
         return Point(x, jnp.asarray(self.log_prior(x)), self._between(x, 0, at))
@@ -74,6 +76,7 @@ class DataTempering(Path):
         new = self._between(point.x, at, to)
         return point._replace(log_likelihood=point.log_likelihood + new), new
 
+    @full_precision()
     def _between(self, x: PyTree, first: Any, last: Any) -> Scalar:
         """`sum of log p(y_s | x)` over batches first + 1..last. A scan: reverse-mode differentiable, and
         the others are skipped, which `where` would not do."""

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.precision import full_precision
 from smcgen.errors import MissingExtra, ModelError
 from smcgen.samplers.base import Path, Point
 from smcgen.samplers.kernels.tuning import static
@@ -44,6 +45,7 @@ class NumPyroPath(Path):
             if is_latent(site)
         }
 
+    @full_precision()
     def evaluate(self, key: RandomKey | None, x: PyTree, at: Any) -> Point:
         """The model, once: log density of its latent sites with their Jacobians, and all the rest."""
         from numpyro import handlers

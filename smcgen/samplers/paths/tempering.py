@@ -10,6 +10,7 @@ from jax.scipy.stats import norm
 from jax.tree_util import Partial
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.precision import full_precision
 from smcgen.errors import InvalidArgument
 from smcgen.samplers.base import Path, Point, Scalar
 
@@ -43,6 +44,7 @@ class Tempering(Path):
         """From the prior."""
         return self.draw(key)
 
+    @full_precision()
     def evaluate(self, key: RandomKey | None, x: PyTree, at: Any) -> Point:
         """Both functions, once."""
         return Point(x, jnp.asarray(self.log_prior(x)), jnp.asarray(self.log_likelihood(x)))
