@@ -14,6 +14,7 @@ from smcgen.core._types import LogG, PyTree
 from smcgen.core.batches import Batches
 from smcgen.core.drivers import Driver
 from smcgen.core.layout import Layout
+from smcgen.core.place import beside
 from smcgen.core.reference import at
 from smcgen.core.resampling import Adaptive, Transform, transformed
 from smcgen.core.resolve import Resolved
@@ -83,11 +84,12 @@ def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) ->
         state, log_g = model.init_pinned(key, settings.n, at(path, 0))
     shape = (settings.n,) if model.num_problems is None else (model.num_problems, settings.n)
     state, log_g = _laid_out(model, settings, state, _checked(log_g, shape, "init"))
-    flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
-    new = reweight(flat, log_g)
-    zero = jnp.zeros(shape[:-1], jnp.int32)
-    founders = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), shape)
-    lost = jnp.zeros_like(new.increment)
+    with beside(log_g):
+        flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
+        new = reweight(flat, log_g)
+        zero = jnp.zeros(shape[:-1], jnp.int32)
+        founders = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), shape)
+        lost = jnp.zeros_like(new.increment)
     carry = Carry(
         state,
         new.log_weights,
@@ -118,7 +120,8 @@ def step(
     pinned = (
         None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
     )
-    chosen = select(step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned)
+    with beside(carry.log_weights):
+        chosen = select(step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned)
     state = driver.cond(
         chosen.resampled,
         partial(_rearranged, model, settings),
@@ -136,7 +139,8 @@ def step(
         state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
     state, log_g = _laid_out(model, settings, state, log_g)
-    small, increment = _account(carry._replace(state=None), chosen, log_g, t)
+    with beside(log_g):
+        small, increment = _account(carry._replace(state=None), chosen, log_g, t)
     ancestors = None
     if settings.shows_ancestors:
         ancestors = settings.layout.spread(chosen.ancestors, settings.n, axis)
@@ -198,7 +202,8 @@ def _pinned(
     on: Any,
 ) -> Any:
     """The ancestor of particle 0: itself, or with ancestor sampling one that is drawn where that is due."""
-    itself = jnp.zeros(carry.ess.shape, jnp.int32)
+    with beside(carry.ess):
+        itself = jnp.zeros(carry.ess.shape, jnp.int32)
     if not settings.ancestor_sampling:
         return itself
     draw = model.log_continue
@@ -206,7 +211,8 @@ def _pinned(
 
     def drawn(state: PyTree) -> Any:
         log_continue = _checked(draw(t, state, path), carry.log_weights.shape, "log_continue")
-        return ancestor_of_reference(step_key, t, carry.log_weights, log_continue)
+        with beside(carry.log_weights):
+            return ancestor_of_reference(step_key, t, carry.log_weights, log_continue)
 
     due = on & settings.resampler.due(t, carry.ess, settings.n)
     return driver.cond(due, drawn, lambda state: itself, carry.state)

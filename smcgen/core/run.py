@@ -20,6 +20,7 @@ from smcgen.core.cost import Cost, Meter
 from smcgen.core.drivers import HostDriver, TracedDriver
 from smcgen.core.failures import raise_if_failed
 from smcgen.core.feynman_kac import Model
+from smcgen.core.place import beside, to_host
 from smcgen.core.resolve import Resolved, resolve
 from smcgen.core.result import SMCResult
 from smcgen.core.status import SMCInterrupted, Status
@@ -126,7 +127,9 @@ class _HostRun:
     ):
         compiled = lambda: model.jitted(original, settings.batches)
         self._model = compiled() if model.traceable else model.on_host()
-        self._init_key, self._step_key = _split(keys)
+        keys = keys if model.traceable else to_host(keys)
+        with beside(keys):
+            self._init_key, self._step_key = _split(keys)
         self._settings, self._watchers = settings, watchers
         self._meter = Meter()
         self._saved, self._path = saved, path

@@ -9,13 +9,15 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, Int
 
 from smcgen.core._types import RandomKey
+from smcgen.core.place import beside
 from smcgen.core.resampling.fixed import double_uniforms
 from smcgen.core.resampling.multinomial import draw, scaled_weights
 
 
 def split_keys(key: RandomKey, num: int) -> list[RandomKey]:
     """`num` keys; of a key for each problem, `num` such arrays."""
-    return _split(key, num=num)
+    with beside(key):
+        return _split(key, num=num)
 
 
 @partial(jax.jit, static_argnames="num")
@@ -34,7 +36,8 @@ def choose(
     If candidates are draws from q and their weights w = p / q, the chosen one, weighted by the mean of w, is properly
     weighted for p: `E[mean(w) f(chosen)] = E_q[w f]`. In rows `pinned` the choice is candidate 0.
     """
-    return _choose(key, jnp.asarray(log_weights, jnp.float32), pinned)
+    with beside(key):
+        return _choose(key, jnp.asarray(log_weights, jnp.float32), pinned)
 
 
 @partial(jax.jit, static_argnames=())

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Float64, UInt32
 
+from smcgen.core.place import beside
+
 FIRST, BLOCK = 4, 32  # token positions drawn at a time: few for steps of a token, then many
 _PARITY = np.uint32(0x1BD11BDA)
 # by how many bits each round of a group turns to the left, and what is then left of a word on the right
@@ -30,7 +32,8 @@ class StepRandomness:
 
     def __init__(self, keys: jax.Array, n: int):
         typed = jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
-        words = np.asarray(jax.random.key_data(keys) if typed else keys)
+        with beside(keys):
+            words = np.asarray(jax.random.key_data(keys) if typed else keys)
         self._keys, self._n = words.reshape(-1, words.shape[-1])[:, :2], n
         self._blocks: dict[int, np.ndarray] = {}
 

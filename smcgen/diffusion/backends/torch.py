@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from smcgen.core._types import PyTree, RandomKey
+from smcgen.core.place import beside
 from smcgen.diffusion.backends.base import Index, PerRow, Tensor
 from smcgen.diffusion.backends.jax import draw_normal, to_numpy
 from smcgen.errors import InvalidArgument, RewardError
@@ -33,7 +34,9 @@ class Torch:
     xp = np
 
     def normal(self, key: RandomKey, rows: int, shape: tuple[int, ...]) -> Tensor:
-        return self.tensor(torch.from_numpy(np.array(_normal(key, rows=rows, shape=shape))))
+        with beside(key):
+            drawn = _normal(key, rows=rows, shape=shape)
+        return self.tensor(torch.from_numpy(np.array(drawn)))
 
     def tensor(self, values: Any) -> Tensor:
         if not isinstance(values, torch.Tensor):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core._types import RandomKey
+from smcgen.core.place import beside
 from smcgen.core.resampling.fixed import double_uniforms
 
 
@@ -30,7 +31,8 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], start: Any, over: Any, xp:
 
 def uniforms(key: RandomKey, rows: int, shape: tuple[int, ...], xp: Any) -> Any:
     """Uniforms strictly inside (0, 1) with 52 bits, shape (rows, *shape); a problem's come from its own key."""
-    drawn = _uniforms_host(key, rows, shape) if xp is np else _uniforms(key, rows, shape)
+    with beside(key):
+        drawn = _uniforms_host(key, rows, shape) if xp is np else _uniforms(key, rows, shape)
     return np.asarray(drawn) if xp is np else drawn
 
 

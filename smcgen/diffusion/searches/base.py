@@ -8,6 +8,7 @@ from smcgen.core._types import RandomKey, State
 from smcgen.core.cost import Cost
 from smcgen.core.drivers import HostDriver, TracedDriver
 from smcgen.core.feynman_kac import FeynmanKac
+from smcgen.core.place import beside
 from smcgen.diffusion.backends.base import PerRow, Tensor
 from smcgen.diffusion.model import DiffusionModel
 from smcgen.diffusion.state import DiffusionState
@@ -70,9 +71,10 @@ def denoised(
 
 def folded(key: RandomKey, number: Any) -> RandomKey:
     """`fold_in`, of one key or one for each problem."""
-    if key.ndim == 0:
-        return jax.random.fold_in(key, number)
-    return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
+    with beside(key):
+        if key.ndim == 0:
+            return jax.random.fold_in(key, number)
+        return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
 
 
 def grouped(values: PerRow, problems: int) -> PerRow:
