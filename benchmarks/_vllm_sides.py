@@ -26,7 +26,7 @@ SEEDS = itertools.count(1)
 # both sides, and the server that a peer asks
 ENGINE: dict[str, Any] = {"max_num_seqs": 256}
 ENGINE |= (
-    {"gpu_memory_utilization": 0.3}
+    {"gpu_memory_utilization": 0.3, "kv_cache_memory_bytes": 8 << 30}
     if GPU
     else {"dtype": "float32", "block_size": 32, "enforce_eager": True}
 )

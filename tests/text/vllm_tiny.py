@@ -22,10 +22,13 @@ needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (make vllm)"
 )
 SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 1 << 26}
-if (
-    torch.cuda.is_available()
-):  # vLLM would want nearly all of a GPU to be free, and run in half precision
-    SMALL |= {"gpu_memory_utilization": 0.05, "dtype": "float32"}
+GRAPHS: dict[str, Any] = {}
+if torch.cuda.is_available():
+    # vLLM would want nearly all of the GPU to be free, and run in half precision; its attention, in TF32
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
+    SMALL |= {"gpu_memory_utilization": 0.05, "dtype": "float32", "enforce_eager": True}
+    graphs = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}  # without a compiler, see `light`
+    GRAPHS |= {"enforce_eager": False, "compilation_config": graphs}
 
 
 @functools.cache
@@ -77,7 +80,7 @@ def new_engine(seed: int = 0, **options: Any) -> Any:
     with warnings.catch_warnings():  # importing and building vLLM is full of deprecations
         warnings.simplefilter("ignore")
         light()
-        options = SMALL | {"max_num_seqs": 128} | options
+        options = SMALL | GRAPHS | {"max_num_seqs": 128} | options
         return VLLM(folder(seed), **options)
 
 
