@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +24,8 @@ from smcgen.core.status import Status
 from smcgen.errors import ModelError
 
 Keep = Literal["summary", "ancestors", "particles"]
+
+_OK = int(Status.OK)  # looking up a member of an enumeration takes as long as a NumPy operation
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,7 @@ def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyT
 def active(model: Resolved, carry: Carry) -> Any:
     """Problems that still run: neither failed nor finished; shape (*problems)."""
     if not model.traceable:  # on the host a NumPy operation takes a fortieth of the time of JAX's
-        running = np.asarray(carry.status) == Status.OK
+        running = np.asarray(carry.status) == _OK
         return running & ~np.asarray(model.done(carry.state)) if model.done else running
     running = carry.status == Status.OK
     return running & ~jnp.asarray(model.done(carry.state)) if model.done else running
@@ -291,6 +293,11 @@ def _checked(log_g: Any, shape: tuple[int, ...], where: str) -> LogG:
         raise ModelError(
             f"log G of {where} has shape {log_g.shape}; expected {shape}: one per particle"
         )
-    known = jax.dtypes.canonicalize_dtype(log_g.dtype)
     # what the host computed goes as it is to the next jitted call, which takes it ten times as fast as `asarray`
-    return log_g.astype(jnp.promote_types(known, jnp.float32), copy=False)
+    return log_g.astype(_single(log_g.dtype, jax.config.read("jax_enable_x64")), copy=False)
+
+
+@cache
+def _single(dtype: Any, x64: bool) -> Any:
+    """At least single precision, and double only where JAX has it."""
+    return jnp.promote_types(jax.dtypes.canonicalize_dtype(dtype), jnp.float32)

@@ -55,7 +55,7 @@ class HostDriver:
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
         """One branch runs."""
-        return then(*operands) if np.any(np.asarray(pred)) else otherwise(*operands)
+        return then(*operands) if np.asarray(pred).any() else otherwise(*operands)
 
     def loop(self, body: Callable, carry: Any, first: int, last: int) -> tuple[Any, list]:
         """A for loop that can end early; infos stay a list."""

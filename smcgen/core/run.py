@@ -177,12 +177,12 @@ class _HostRun:
         return start, driver.carry
 
     def _stop(self, carry: Carry) -> bool:
-        return not np.any(np.asarray(body.active(self._model, carry)))
+        return not np.asarray(body.active(self._model, carry)).any()
 
     def _after(self, t: int, carry: Carry, info: Info, infos: list[Info]) -> None:
         self._meter.add(nfe=carry.log_weights.size)
-        status = np.ravel(carry.status)
-        for b in np.flatnonzero(status != Status.OK).tolist():
+        status = np.asarray(carry.status)
+        for b in np.flatnonzero(status).tolist() if status.any() else ():  # `Status.OK` is 0
             if b not in self.shown:
                 particle = int(np.ravel(carry.status_particle)[b])
                 show = self._model.describe

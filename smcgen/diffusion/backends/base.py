@@ -20,6 +20,8 @@ Tensor = Any  # jax.Array or torch.Tensor, rows leading
 PerRow = Any  # one number a row: jax.Array, or numpy.ndarray on torch
 Index = Any  # integers: jax.Array or numpy.ndarray
 
+_INTEGER = (int, np.integer)
+
 
 class Backend(Protocol):
     """JAX or torch."""
@@ -98,6 +100,6 @@ class Backend(Protocol):
 
 def at(values: Any, t: Any) -> Any:
     """`values[t]`: a Python number for a t of Python, an array inside a JAX program."""
-    if isinstance(t, int | np.integer) and isinstance(values, np.ndarray):
+    if isinstance(t, _INTEGER) and isinstance(values, np.ndarray):
         return values[t].item()
     return jnp.asarray(values)[t]

@@ -130,4 +130,9 @@ class Torch:
         return branches[int(index)](*operands)
 
 
-_normal = partial(jax.jit, static_argnames=("rows", "shape"))(draw_normal)
+# on one thread: waking the others of XLA for each image-sized draw took longer than the draw
+_normal = partial(
+    jax.jit,
+    static_argnames=("rows", "shape"),
+    compiler_options={"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
+)(draw_normal)

@@ -137,8 +137,7 @@ def _denoiser(prepared: Prepared, batch_size: int | None) -> Any:
         index = torch.from_numpy(np.asarray(problem, np.int64)).to(x.device)
         fed = x if spacing.input_scale is None else x * float(spacing.input_scale[t])
 
-        def part(rows: np.ndarray) -> torch.Tensor:
-            own = slice(int(rows[0]), int(rows[-1]) + 1)
+        def part(own: slice) -> torch.Tensor:
             return prepared.network(fed[own], spacing.times[t], index[own]).to(x.dtype)
 
         out = joined(in_parts(part, len(x), batch_size))

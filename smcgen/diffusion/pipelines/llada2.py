@@ -84,10 +84,9 @@ def prepare(
             own = attended[torch.from_numpy(np.asarray(problem, np.int64)).to(device), :seen]
             places = torch.arange(seen, device=device)
 
-            def part(rows: np.ndarray) -> torch.Tensor:
-                at = slice(int(rows[0]), int(rows[-1]) + 1)
-                ids, where = x[at, :seen], places.expand(len(rows), -1)
-                logits = pipe.model(ids, attention_mask=own[at], position_ids=where).logits
+            def part(rows: slice) -> torch.Tensor:
+                ids, where = x[rows, :seen], places.expand(rows.stop - rows.start, -1)
+                logits = pipe.model(ids, attention_mask=own[rows], position_ids=where).logits
                 return logits[:, -length:].clone()  # a view would keep those of all that is seen
 
             return torch.cat(in_parts(part, len(x), batch_size))

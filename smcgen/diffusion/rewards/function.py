@@ -56,13 +56,12 @@ class FunctionReward:
             whole = lambda x: self._checked(self.fn(self._half(decode(x))), len(x))
             return mapped(whole, data, self.batch_size)
 
-        def part(rows: np.ndarray) -> Any:
-            own = slice(int(rows[0]), int(rows[-1]) + 1)
-            samples = self._half(decode(_copied(data[own])))
+        def part(own: slice) -> Any:
+            samples, rows = self._half(decode(_copied(data[own]))), own.stop - own.start
             if self.prompts is None:
-                return self._checked(self._called(samples), len(rows))
-            prompts = [self.prompts[b] for b in np.asarray(problem)[rows].tolist()]
-            return self._checked(self._called(samples, prompts), len(rows))
+                return self._checked(self._called(samples), rows)
+            prompts = [self.prompts[b] for b in np.asarray(problem)[own].tolist()]
+            return self._checked(self._called(samples, prompts), rows)
 
         return joined(in_parts(part, len(data), self.batch_size))
 

@@ -16,8 +16,8 @@ _OUT_OF_MEMORY = (
 )
 
 
-def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None) -> list[Any]:
-    """`function(indices)` on consecutive parts of at most `size` rows, on the host.
+def in_parts(function: Callable[[slice], Any], rows: int, size: int | None) -> list[Any]:
+    """`function(slice)` on consecutive parts of at most `size` rows, on the host.
 
     A part that runs out of device memory is halved and tried again, and so are all after it: what was done stays
     done. A single row that does not fit is an error.
@@ -25,7 +25,7 @@ def in_parts(function: Callable[[np.ndarray], Any], rows: int, size: int | None)
     size, done, results = min(size or rows, rows), 0, []
     while done < rows:
         try:
-            results.append(function(np.arange(done, min(done + size, rows))))
+            results.append(function(slice(done, min(done + size, rows))))
         except Exception as error:
             if not out_of_memory(error) or size == 1:
                 raise
