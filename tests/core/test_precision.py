@@ -60,6 +60,7 @@ def precisions(program):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_on_a_gpu_products_are_exact_unless_a_person_says_otherwise(name, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert precisions(PROGRAMS[name]) == {"None"}
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert precisions(PROGRAMS[name]) == {"HIGHEST"}

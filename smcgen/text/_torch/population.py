@@ -154,11 +154,11 @@ class Population:
             self._prompts if self.shared else None,
             group,
         )
-        ids = torch.as_tensor(tokens).to(self.device, torch.long)
+        ids = torch.as_tensor(tokens).to(self.device, torch.long, non_blocking=True)
         if (place != np.arange(m)).any():
-            ids = ids[torch.from_numpy(by_place).to(self.device)]
+            ids = ids[torch.from_numpy(by_place).to(self.device, non_blocking=True)]
         which, where, shape = _pairs(read, counts, m)
-        pairs = torch.from_numpy(np.stack([place[which], where])).to(self.device)
+        pairs = torch.from_numpy(np.stack([place[which], where])).to(self.device, non_blocking=True)
         out = self._forward(plan, ids, (pairs[0], pairs[1]) if len(which) else None)
         self._rows.length[rows] += counts
         return torch.empty((*shape, 0)) if out is None else out.view(*shape, out.shape[-1])

@@ -1,6 +1,7 @@
 """A population in progress on a transformers model: the loop over tokens."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -115,10 +116,11 @@ class TransformersSession:
         for factor in self._factors:
             more = factor.log_phi(rows)
             log_phi = more if log_phi is None else log_phi + more
-        there = logits.device
-        fixed = None if given is None else torch.from_numpy(given).to(there)
+        # not blocking: a GPU has not computed the logits yet, and need not be waited for
+        on = partial(torch.Tensor.to, device=logits.device, non_blocking=True)
+        fixed = None if given is None else on(torch.from_numpy(given))
         tokens, *logs = draw_tokens(
-            logits, self._law.base, self._law.proposal, log_phi, uniforms.to(there), fixed
+            logits, self._law.base, self._law.proposal, log_phi, on(uniforms), fixed
         )
         return torch.stack([tokens.double(), *logs]).cpu().numpy()
 

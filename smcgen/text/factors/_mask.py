@@ -94,7 +94,8 @@ class MaskSession:
 
         unique, inverse = np.unique(self._row[rows], return_inverse=True)
         allowed = self._automaton.allowed([self._states[i] for i in unique.tolist()])
-        allowed = allowed.to(self._device)[torch.as_tensor(inverse, device=self._device)]
+        there = torch.from_numpy(inverse).to(self._device, non_blocking=True)
+        allowed = allowed.to(self._device, non_blocking=True)[there]
         return torch.where(allowed, 0.0, -torch.inf)
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:

@@ -166,7 +166,7 @@ def test_an_llm_of_the_users_is_taken_over():
 
     options = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
     with in_process():
-        llm = LLM(str(vllm_tiny.folder()), kv_cache_memory_bytes=1 << 26, **options)
+        llm = LLM(str(vllm_tiny.folder()), async_scheduling=False, **options | vllm_tiny.SMALL)
     plain = {"sampling_params": SamplingParams(seed=1, max_tokens=9), "use_tqdm": False}
     before = llm.generate([{"prompt_token_ids": [0, 1]}], **plain)[0].outputs[0].token_ids
     taken = as_engine(llm)

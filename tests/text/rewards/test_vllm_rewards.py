@@ -178,7 +178,7 @@ def test_steers_beside_a_policy_on_vllm_in_the_same_process(tape, prm):
     from vllm import LLM, SamplingParams
 
     options = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
-    policy = LLM(str(MODELS / "tape-policy"), max_model_len=256, **options, **SMALL)
+    policy = LLM(str(MODELS / "tape-policy"), max_model_len=256, **options | SMALL)
     params = SamplingParams(max_tokens=20, temperature=0, ignore_eos=True, detokenize=False)
     prompts = [{"prompt_token_ids": [1, 3 + k, 4]} for k in range(16)]
     write = lambda: [

@@ -168,6 +168,7 @@ class Core:
 
     def _step(self) -> None:
         outputs = list(self._port.step())
+        self._drawing.tell()
         advanced: dict[Any, list[int]] = defaultdict(list)
         for out in outputs:
             number = number_of(out.name)

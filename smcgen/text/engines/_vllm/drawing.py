@@ -22,6 +22,7 @@ class Drawing:
     def __init__(self) -> None:
         self.where: dict[int, tuple[Any, int]] = {}
         self.broken: dict[Any, BaseException] = {}
+        self._told: list[tuple[torch.Tensor, Any, list[tuple[Any, Any]]]] = []  # drawn in this step
 
     def __call__(
         self, logits: torch.Tensor, places: Sequence[int], numbers: Sequence[int]
@@ -67,7 +68,7 @@ class Drawing:
     def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
         base, proposal, has_factors, *_ = law
         at = [place for part in parts for place in part[1]]
-        places = torch.tensor(at, device=logits.device)
+        places = _there(torch.tensor(at), logits.device)
         x = logits if at == list(range(len(logits))) else logits[places]
         log_phi = None
         if has_factors:
@@ -75,14 +76,28 @@ class Drawing:
             log_phi = each[0] if len(each) == 1 else torch.cat(each)  # which would copy it
         uniforms, given = (_joined([part[k] for part in parts], logits.device) for k in (4, 5))
         tokens, *logs = draw_tokens(x, base, proposal, log_phi, uniforms, given)
-        told = torch.stack([tokens.double(), *logs]).cpu().numpy()
-        start = 0
-        for writer, _, rows, *_ in parts:
-            writer.put(rows, told[:, start : start + len(rows)])
-            start += len(rows)
+        told = _there(torch.stack([tokens.double(), *logs]), torch.device("cpu"))
+        ready = torch.accelerator.current_stream().record_event() if told.is_pinned() else None
+        self._told.append((told, ready, [(writer, rows) for writer, _, rows, *_ in parts]))
         return places, tokens.clamp_min(0)
+
+    def tell(self) -> None:
+        """Let the populations know what was drawn in the step of the engine that is now over."""
+        told, self._told = self._told, []
+        for values, ready, parts in told:
+            if ready is not None:  # a GPU was not waited for
+                ready.synchronize()
+            start = 0
+            for writer, rows in parts:
+                writer.put(rows, values[:, start : start + len(rows)].numpy())
+                start += len(rows)
 
 
 def _joined(values: list[Any], device: Any) -> Any:
     """Numbers of several populations on the device; None if they have none."""
-    return None if values[0] is None else torch.from_numpy(np.concatenate(values)).to(device)
+    return None if values[0] is None else _there(torch.from_numpy(np.concatenate(values)), device)
+
+
+def _there(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, or on their way to it: nobody waits for what a GPU has to do before."""
+    return values.to(device, non_blocking=True)
