@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -294,10 +294,4 @@ def _checked(log_g: Any, shape: tuple[int, ...], where: str) -> LogG:
             f"log G of {where} has shape {log_g.shape}; expected {shape}: one per particle"
         )
     # what the host computed goes as it is to the next jitted call, which takes it ten times as fast as `asarray`
-    return log_g.astype(_single(log_g.dtype, jax.config.read("jax_enable_x64")), copy=False)
-
-
-@cache
-def _single(dtype: Any, x64: bool) -> Any:
-    """At least single precision, and double only where JAX has it."""
-    return jnp.promote_types(jax.dtypes.canonicalize_dtype(dtype), jnp.float32)
+    return log_g.astype(weights.precision_of(log_g.dtype), copy=False)

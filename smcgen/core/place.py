@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from smcgen.core._types import RandomKey
 
@@ -25,7 +26,7 @@ def beside(x: Any) -> AbstractContextManager:
         return nullcontext()
     if isinstance(x, np.ndarray | np.generic):
         return jax.default_device(host)
-    if isinstance(x, jax.core.Tracer) or not isinstance(x, jax.Array) or len(x.devices()) > 1:
+    if isinstance(x, Tracer) or not isinstance(x, jax.Array) or len(x.devices()) > 1:
         return nullcontext()
     return jax.default_device(next(iter(x.devices())))
 
@@ -35,7 +36,7 @@ def to_host(keys: RandomKey) -> RandomKey:
     host = _host()
     if host is None:
         return keys
-    words = np.asarray(jax.random.key_data(keys))
+    words: Any = np.asarray(jax.random.key_data(keys))
     with jax.default_device(host):
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(keys))
 
@@ -43,7 +44,8 @@ def to_host(keys: RandomKey) -> RandomKey:
 def _host() -> Any:
     """The processor, where JAX's default device is another; else None."""
     default, host = _devices()
-    chosen = jax.config.jax_default_device
+    config: Any = jax.config  # whose options have no types
+    chosen = config.jax_default_device
     if isinstance(chosen, str):
         default = jax.local_devices(backend=chosen)[0]
     elif chosen is not None:

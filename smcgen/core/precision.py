@@ -6,6 +6,7 @@ nats by as much as a weight is meant to tell.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import jax
 
@@ -16,7 +17,7 @@ def full_precision() -> Iterator[None]:
 
     `jax_default_matmul_precision` (environment: `JAX_DEFAULT_MATMUL_PRECISION`) is that configuration.
     """
-    chosen = jax.config.jax_default_matmul_precision is not None
-    exact = chosen or jax.default_backend() == "cpu"
+    config: Any = jax.config  # whose options have no types
+    exact = config.jax_default_matmul_precision is not None or jax.default_backend() == "cpu"
     with nullcontext() if exact else jax.default_matmul_precision("highest"):
         yield

@@ -3,6 +3,9 @@
 All functions act on the last axis and broadcast over leading ones.
 """
 
+from functools import cache
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,3 +30,14 @@ def compensated_add(
     new = total + term
     drop = jnp.where(jnp.abs(total) >= jnp.abs(term), (total - new) + term, (term - new) + total)
     return new, jnp.where(jnp.isfinite(new), lost + jax.lax.stop_gradient(drop), 0.0)
+
+
+def precision_of(dtype: Any) -> Any:
+    """At least single precision, and double only where JAX has it."""
+    config: Any = jax.config  # whose options have no types
+    return _known(dtype, config.jax_enable_x64)
+
+
+@cache
+def _known(dtype: Any, x64: bool) -> Any:
+    return jnp.promote_types(jax.dtypes.canonicalize_dtype(dtype), jnp.float32)
