@@ -90,7 +90,7 @@ class ProcessReward(Reward):
 
 
 class _ProcessSession:
-    """The reward model's cache, and how much of each row it has read."""
+    """The reward model's cache, and how much of each row it has read. Of equal texts one is read, and copied."""
 
     def __init__(
         self, part: ProcessReward, prompts: Sequence[Prompt], n: int, tokenizer: Any, meter: Meter
@@ -112,22 +112,38 @@ class _ProcessSession:
                 meter_prefill=lambda count: meter.add(reward_tokens=count),
             )
         self._score = np.full(rows, np.nan)
+        # what each row has read, by number: that of its prompt, then of what it had and what came after
+        self._contents: dict[Any, int] = {}
+        self._content = [self._numbered((-1, *ids)) for ids in opened for _ in range(n)]
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         new = {int(row): self._reader.new(texts, int(row)) for row in rows}
+        firsts: dict[int, int] = {}
+        source = np.arange(len(self._score))
+        for row, ids in new.items():
+            if ids:
+                content = self._numbered((self._content[row], *ids))
+                self._content[row] = content
+                source[row] = firsts.setdefault(content, row)
         # By length, so that a batch has little padding.
-        behind = sorted((row for row in new if new[row]), key=lambda row: len(new[row]))
+        behind = sorted(firsts.values(), key=lambda row: len(new[row]))
         size = self._part.batch_size or max(len(behind), 1)
         for start in range(0, len(behind), size):
             batch = behind[start : start + size]
             self._feed(np.asarray(batch), [new[row] for row in batch])
+        if len(firsts) < sum(map(bool, new.values())):
+            self._population.take(source)
+            self._score = self._score[source]
         return self._score[rows]
 
+    def _numbered(self, content: tuple[int, ...]) -> int:
+        return self._contents.setdefault(content, len(self._contents))
+
     def mark(self) -> Any:
-        return self._population.mark(), self._reader.mark(), self._score.copy()
+        return self._population.mark(), self._reader.mark(), self._score.copy(), list(self._content)
 
     def rewind(self, mark: Any) -> None:
-        length, reader, self._score = mark
+        length, reader, self._score, self._content = mark
         self._population.rewind(length)
         self._reader.rewind(reader)
 
@@ -135,6 +151,7 @@ class _ProcessSession:
         self._population.take(ancestors)
         self._reader.take(ancestors)
         self._score = self._score[ancestors]
+        self._content = [self._content[a] for a in ancestors.tolist()]
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         self._population.drop(rows)

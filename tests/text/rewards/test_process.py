@@ -41,7 +41,9 @@ def test_incremental_equals_recomputation(name, batch_size):
     session = open_reward(ref, writer, meter, batch_size=batch_size)
     ids = ref.ids
     prefilled = meter.read().reward_tokens
-    held = [0] * len(writer.steps)  # tokens that each row's cache should hold
+    held = [(0,)] * len(
+        writer.steps
+    )  # where each row was read to, last of all what its cache holds
     expected, calls = 0, 0
     alive = np.ones(len(held), bool)
     for _ in range(9):
@@ -49,15 +51,17 @@ def test_incremental_equals_recomputation(name, batch_size):
         for row in rows:  # some rows grow by several steps between two scores
             for _ in range(rng.integers(1, 4)):
                 writer.add(row, STEPS[rng.integers(len(STEPS))])
-        scores = session.score(writer.texts(), rows)
+        scores, read = session.score(writer.texts(), rows), set()
         for row, score in zip(rows, scores, strict=True):
             prompt = writer.prompts[row // n]
             steps = read_steps(ref, writer, row)
             assert score == pytest.approx(ref.score(prompt, steps), abs=2e-5)
-            full = len(ids(prompt, steps))
-            start = len(prompt_ids(ref, prompt)) if held[row] == 0 else held[row]
-            expected += full - start
-            calls, held[row] = calls + 1, full
+            text = ids(prompt, steps)
+            if (held[row], *text) not in read:  # of equal texts one is read
+                read.add((held[row], *text))
+                expected += len(text) - (held[row][-1] or len(prompt_ids(ref, prompt)))
+                calls += 1
+            held[row] = (*held[row], len(text))
         dropped = rng.choice(np.flatnonzero(alive), 1)
         session.drop(dropped)
         alive[dropped] = False
@@ -70,6 +74,24 @@ def test_incremental_equals_recomputation(name, batch_size):
     assert cost.reward_calls == calls
     # Equal prompts are read once.
     assert prefilled == sum(len(prompt_ids(ref, p)) for p in writer.prompts[:2])
+
+
+def test_of_equal_texts_one_is_read():
+    """Eight particles that write one of two steps each time, with nobody resampled."""
+    ref, meter = reference("token-1"), Meter()
+    writer = Writer(PROMPTS[:1], 8, POLICY)
+    session, rows = open_reward(ref, writer, meter), np.arange(8)
+    for step in range(3):
+        for row in rows:
+            writer.add(row, STEPS[(row >> step) % 2])
+        scores = session.score(writer.texts(), rows)
+        wanted = [ref.score(writer.prompts[0], read_steps(ref, writer, row)) for row in rows]
+        assert scores == pytest.approx(wanted, abs=2e-5)
+    assert meter.read().reward_calls == 2 + 4 + 8
+    # and they go on apart
+    writer.add(0, STEPS[2])
+    session.score(writer.texts(), rows)
+    assert meter.read().reward_calls == 2 + 4 + 8 + 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,7 +161,7 @@ def test_an_empty_last_step_keeps_the_score_and_asks_nothing():
     assert session.score(writer.texts(), np.asarray([0])) == before[0]
     assert session.score(writer.texts(), np.asarray([0])) == before[0]
     assert meter.read().reward_tokens == cost.reward_tokens
-    assert meter.read().reward_calls == cost.reward_calls == 2
+    assert meter.read().reward_calls == cost.reward_calls == 1
 
 
 def test_a_text_that_is_empty_from_the_start_has_a_score():
