@@ -33,6 +33,7 @@ ESSENTIAL = frozenset(
         "core/test_smc_laws.py::test_stderr_squared_is_the_variance_under_the_other_schemes_too[systematic-0.5]",
         "core/test_layout.py::test_eight_devices_give_what_one_gives",
         "core/test_place.py::test_weights_and_keys_stay_on_the_host",
+        "core/test_precision.py::test_on_a_gpu_products_are_exact_unless_a_person_says_otherwise[a filter]",
         "ssm/test_laws.py::test_five_dimensions_with_gaps[Linear-bootstrap]",
         "ssm/test_laws.py::test_the_theta_logistic_model",
         "inference/test_chains.py::test_pmmh_draws_from_the_posterior",
