@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smcgen.text._torch.store import Store
+from smcgen.text._torch.upload import upload
 
 
 class Plan:
@@ -64,7 +65,7 @@ class Plan:
             self._share(prompts, group)
 
     def _upload(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
+        return upload(array, self._device)
 
     def _share(self, prompts: Store, group: Int[np.ndarray, " m"]) -> None:
         sizes = np.bincount(group)

@@ -23,6 +23,7 @@ from smcgen.text._torch.prefill import copy_prompts, prefill
 from smcgen.text._torch.ragged import padded
 from smcgen.text._torch.store import Store
 from smcgen.text._torch.support import Support, support
+from smcgen.text._torch.upload import upload
 
 LIMIT = 256  # tokens per row in one pass of `append`, if it is not told
 
@@ -154,11 +155,11 @@ class Population:
             self._prompts if self.shared else None,
             group,
         )
-        ids = torch.as_tensor(tokens).to(self.device, torch.long, non_blocking=True)
+        ids = upload(tokens, self.device).long()
         if (place != np.arange(m)).any():
-            ids = ids[torch.from_numpy(by_place).to(self.device, non_blocking=True)]
+            ids = ids[upload(by_place, self.device)]
         which, where, shape = _pairs(read, counts, m)
-        pairs = torch.from_numpy(np.stack([place[which], where])).to(self.device, non_blocking=True)
+        pairs = upload(np.stack([place[which], where]), self.device)
         out = self._forward(plan, ids, (pairs[0], pairs[1]) if len(which) else None)
         self._rows.length[rows] += counts
         return torch.empty((*shape, 0)) if out is None else out.view(*shape, out.shape[-1])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from smcgen.text._torch.moves import front_moves, landing, take_moves
 from smcgen.text._torch.stamps import Stamps
+from smcgen.text._torch.upload import upload
 
 
 class Store:
@@ -105,8 +106,7 @@ class Store:
             return
         self.copied_columns += len(pair)
         self.stamps.copy(into[pair], of[pair], column)
-        where = torch.from_numpy(np.stack([into[pair], of[pair], column]))
-        where = where.to(self._device, non_blocking=True)
+        where = upload(np.stack([into[pair], of[pair], column]), self._device)
         lines: dict[int, tuple[Tensor, Tensor]] = {}  # by number of heads
         for layer in self.layers:
             for x in layer:

@@ -1,7 +1,6 @@
 """A population in progress on a transformers model: the loop over tokens."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from smcgen.core.cost import Meter
 from smcgen.text._torch.given import log_given
 from smcgen.text._torch.population import Population
+from smcgen.text._torch.upload import upload
 from smcgen.text.engines._law import draw_tokens
 from smcgen.text.engines._writing import Writing
 from smcgen.text.engines.base import Extension, Law
@@ -116,12 +116,10 @@ class TransformersSession:
         for factor in self._factors:
             more = factor.log_phi(rows)
             log_phi = more if log_phi is None else log_phi + more
-        # not blocking: a GPU has not computed the logits yet, and need not be waited for
-        on = partial(torch.Tensor.to, device=logits.device, non_blocking=True)
-        fixed = None if given is None else on(torch.from_numpy(given))
-        tokens, *logs = draw_tokens(
-            logits, self._law.base, self._law.proposal, log_phi, on(uniforms), fixed
-        )
+        there = logits.device
+        fixed = None if given is None else upload(given, there)
+        law = self._law.base, self._law.proposal
+        tokens, *logs = draw_tokens(logits, *law, log_phi, upload(uniforms, there), fixed)
         return torch.stack([tokens.double(), *logs]).cpu().numpy()
 
     def log_continue(

@@ -92,10 +92,11 @@ class MaskSession:
     def log_phi(self, rows: Int[np.ndarray, " m"]) -> "Float[torch.Tensor, 'm vocab']":
         import torch
 
+        from smcgen.text._torch.upload import upload
+
         unique, inverse = np.unique(self._row[rows], return_inverse=True)
         allowed = self._automaton.allowed([self._states[i] for i in unique.tolist()])
-        there = torch.from_numpy(inverse).to(self._device, non_blocking=True)
-        allowed = allowed.to(self._device, non_blocking=True)[there]
+        allowed = upload(allowed, self._device)[upload(inverse, self._device)]
         return torch.where(allowed, 0.0, -torch.inf)
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:

@@ -92,6 +92,8 @@ class GrammarAutomaton:
     def allowed(self, states: list[Any]) -> "Bool[torch.Tensor, 'states vocab']":
         import torch
 
+        from smcgen.text._torch.upload import upload
+
         bits = self._xgrammar.allocate_token_bitmask(len(states), self._width)
         for k, state in enumerate(states):
             if state is None or state.is_terminated():
@@ -102,7 +104,7 @@ class GrammarAutomaton:
             packed = bits.numpy().astype("<i4", copy=False).view(np.uint8)
             each = np.unpackbits(packed, axis=1, bitorder="little").view(bool)
             return torch.from_numpy(each[:, : self._vocab_size] & self._usable)
-        bits = bits.to(self._shifts.device, non_blocking=True)  # packed: a 32nd of the mask
+        bits = upload(bits, self._shifts.device)  # packed: a 32nd of the mask
         allowed = ((bits[:, :, None] >> self._shifts) & 1).flatten(1).bool()
         return allowed[:, : self._vocab_size] & self._usable_there
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from smcgen.text._torch.upload import upload
 from smcgen.text.engines._law import draw_tokens
 
 
@@ -68,7 +69,7 @@ class Drawing:
     def _draw(self, logits: torch.Tensor, law: Any, parts: list[Any]) -> tuple[Any, Any]:
         base, proposal, has_factors, *_ = law
         at = [place for part in parts for place in part[1]]
-        places = _there(torch.tensor(at), logits.device)
+        places = upload(torch.tensor(at), logits.device)
         x = logits if at == list(range(len(logits))) else logits[places]
         log_phi = None
         if has_factors:
@@ -76,7 +77,7 @@ class Drawing:
             log_phi = each[0] if len(each) == 1 else torch.cat(each)  # which would copy it
         uniforms, given = (_joined([part[k] for part in parts], logits.device) for k in (4, 5))
         tokens, *logs = draw_tokens(x, base, proposal, log_phi, uniforms, given)
-        told = _there(torch.stack([tokens.double(), *logs]), torch.device("cpu"))
+        told = torch.stack([tokens.double(), *logs]).to("cpu", non_blocking=True)
         ready = torch.accelerator.current_stream().record_event() if told.is_pinned() else None
         self._told.append((told, ready, [(writer, rows) for writer, _, rows, *_ in parts]))
         return places, tokens.clamp_min(0)
@@ -95,9 +96,4 @@ class Drawing:
 
 def _joined(values: list[Any], device: Any) -> Any:
     """Numbers of several populations on the device; None if they have none."""
-    return None if values[0] is None else _there(torch.from_numpy(np.concatenate(values)), device)
-
-
-def _there(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device, or on their way to it: nobody waits for what a GPU has to do before."""
-    return values.to(device, non_blocking=True)
+    return None if values[0] is None else upload(np.concatenate(values), device)
