@@ -15,12 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """`--json` and `--full`, the options of every benchmark."""
+def options_of(description: str) -> argparse.ArgumentParser:
+    """`--json` and `--full`, the options of every benchmark; for those that have more."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     parser.add_argument("--full", action="store_true", help="the long version")
-    return parser.parse_args()
+    return parser
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """`--json` and `--full`, as they are given."""
+    return options_of(description).parse_args()
 
 
 def alternating(sides: Sequence[Callable[[], float]], repeats: int) -> np.ndarray:

@@ -40,11 +40,6 @@ def built(kind: type, config: type, size: str, vocab: int, **options: Any) -> An
         bos_token_id=None,
         **{"eos_token_id": None, **SIZES[size], **options},
     )
-    before = torch.get_default_dtype()
-    try:
-        if GPU and size != "small":
-            torch.set_default_dtype(torch.bfloat16)
-        with torch.device("cuda" if GPU else "cpu"):
-            return kind(shape).eval()
-    finally:
-        torch.set_default_dtype(before)
+    with torch.device("cuda" if GPU else "cpu"):
+        model = kind(shape).eval()
+    return model.to(torch.bfloat16) if GPU and size != "small" else model

@@ -24,26 +24,23 @@ FIRST = (
 )
 SEEDS = itertools.count(1)
 # both sides, and the server that a peer asks
-ENGINE: dict[str, Any] = {"max_num_seqs": 256}
-ENGINE |= (
-    {"gpu_memory_utilization": 0.3, "kv_cache_memory_bytes": 8 << 30}
-    if GPU
-    else {"dtype": "float32", "block_size": 32, "enforce_eager": True}
-)
+_GPU = {"gpu_memory_utilization": 0.3, "kv_cache_memory_bytes": 8 << 30}
+_CPU = {"dtype": "float32", "block_size": 32, "enforce_eager": True}
+ENGINE: dict[str, Any] = {"max_num_seqs": 256, **(_GPU if GPU else _CPU)}
 
 
 def write_model(folder: Path, vocab: int, ends: bool, size: str = "small") -> Path:
     """A Llama with random weights and lively logits; its last token ends a text if `ends`."""
-    end = vocab - 1 if ends else None
-    model = built(LlamaForCausalLM, LlamaConfig, size, vocab, eos_token_id=end)
+    last = vocab - 1 if ends else None
+    model = built(LlamaForCausalLM, LlamaConfig, size, vocab, eos_token_id=last)
     model.lm_head.weight.data.mul_(8.0)
     model.save_pretrained(folder)
     words = {chr(FIRST + i): i for i in range(vocab - 1)} | {"<end>": vocab - 1}
     raw = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    named = {"eos_token": "<end>"} if ends else {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **named)
+    end = {"eos_token": "<end>"} if ends else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **end)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)
     return folder

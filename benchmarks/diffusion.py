@@ -12,7 +12,6 @@ Four comparisons, all of them with reward time taken off where it says so:
 Run with `python benchmarks/diffusion.py`; `--full` has a larger network, more pairs and more runs.
 """
 
-import argparse
 import ctypes
 import gc
 import sys
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 
-from benchmarks._report import Report, alternating, median_and_spread, seconds
+from benchmarks._report import Report, alternating, median_and_spread, options_of, seconds
 from smcgen.demo.digits import Digits, compare
 from smcgen.diffusion import steer
 from smcgen.resampling import Every
@@ -149,9 +148,7 @@ def _held(name: str) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with a line of JSON")
-    parser.add_argument("--full", action="store_true", help="the long version")
+    parser = options_of(__doc__ or "")
     parser.add_argument("--width", type=int, help="of the UNet")
     parser.add_argument("--pairs", type=int, help="how often each side is measured")
     parser.add_argument("--repeats", type=int, help="runs of each class of the digits")

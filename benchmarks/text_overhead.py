@@ -4,7 +4,6 @@ Both sides write the same number of tokens with the same model; the steered side
 step, whether due or not), and its reward's time is taken off. Run with `python benchmarks/text_overhead.py`.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks._report import Report, alternating, median_and_spread, seconds
+from benchmarks._report import Report, alternating, median_and_spread, options_of, seconds
 from benchmarks._sizes import VOCAB, add_size, built
 from smcgen import smc
 from smcgen.core.resampling import Systematic
@@ -156,9 +155,7 @@ def select_rows(report: Report) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with a line of JSON")
-    parser.add_argument("--full", action="store_true", help="the long version")
+    parser = options_of(__doc__ or "")
     add_size(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -113,7 +113,7 @@ class _ProcessSession:
             )
         self._score = np.full(rows, np.nan)
         # what each row has read, by number: that of its prompt, then of what it had and what came after
-        self._contents: dict[Any, int] = {}
+        self._contents: dict[tuple[int, ...], int] = {}
         self._content = [self._numbered((-1, *ids)) for ids in opened for _ in range(n)]
 
     def score(self, texts: Texts, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
