@@ -57,7 +57,7 @@ format: $(VENV)/.stamp-dev ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-dev $(VENV)/.stamp-$(VLLM) ## every benchmark's table, a minute each (BENCH_ARGS='--full' or '--json')
+bench: $(VENV)/.stamp-bench $(VENV)/.stamp-$(VLLM) ## every benchmark's table, a minute each (BENCH_ARGS='--full' or '--json')
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		[ -e "$$script" ] || { echo "no benchmarks yet"; break; }; \
 		echo "== $$script"; HF_HUB_OFFLINE=1 $(BIN)/python "$$script" $(BENCH_ARGS); \
@@ -92,6 +92,10 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-torch $(PINS)
 $(VENV)/.stamp-dev: $(VENV)/.stamp-torch $(PINS)
 	$(INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.stamp-demo
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-dev
+	$(INSTALL) -e ".[bench]"
+	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-venv $(PINS)
 	$(INSTALL) -e ".[docs]"

@@ -13,7 +13,9 @@ from jaxtyping import Float64, UInt32
 
 from smcgen.core.place import beside
 
-FIRST, BLOCK = 4, 32  # token positions drawn at a time: few for steps of a token, then many
+# token positions of a block of random numbers; of the first block the first alone is drawn, and then the rest: steps
+# of a token need no more
+FIRST, BLOCK = 4, 32
 _PARITY = np.uint32(0x1BD11BDA)
 # by how many bits each round of a group turns to the left, and what is then left of a word on the right
 _TURNS = [
@@ -33,31 +35,37 @@ class StepRandomness:
     def __init__(self, keys: jax.Array, n: int):
         typed = jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
         with beside(keys):
-            words = np.asarray(jax.random.key_data(keys) if typed else keys)
+            words = np.asarray(_key_data(keys) if typed else keys)
         self._keys, self._n = words.reshape(-1, words.shape[-1])[:, :2], n
-        self._blocks: dict[int, np.ndarray] = {}
+        self._drawn: dict[tuple[int, int], np.ndarray] = {}  # by block and first column
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
         """One uniform strictly inside (0, 1) per row, 52 random bits, for the step's token `position`."""
-        block, offset, width = 0, position, FIRST
+        block, column, width, start = 0, position, FIRST, min(position, 1)
         if position >= FIRST:
-            (block, offset), width = divmod(position - FIRST, BLOCK), BLOCK
+            (block, column), width, start = divmod(position - FIRST, BLOCK), BLOCK, 0
             block += 1
-        if block not in self._blocks:
-            bits = _bits(self._keys, block, self._n * width * 2).reshape(-1, width, 2)
+        if (block, start) not in self._drawn:
+            columns = np.arange(start, width if block or start else 1, dtype=np.uint32)
+            places = np.arange(self._n, dtype=np.uint32)[:, None] * np.uint32(width) + columns
+            words = places.reshape(-1, 1) * np.uint32(2) + np.arange(2, dtype=np.uint32)
+            bits = _bits(self._keys, block, words.reshape(1, -1)).reshape(-1, len(columns), 2)
             high, low = (bits >> 6).astype(np.float64).transpose(2, 0, 1)
             # 52 bits and a half fit a double exactly; with 53 the largest would round to 1
-            self._blocks[block] = (high * 2.0**26 + low + 0.5) * 2.0**-52
-        return self._blocks[block][:, offset]
+            self._drawn[block, start] = (high * 2.0**26 + low + 0.5) * 2.0**-52
+        return self._drawn[block, start][:, column - start]
+
+
+_key_data = jax.jit(jax.random.key_data)  # half the time of calling it
 
 
 def _bits(
-    keys: UInt32[np.ndarray, "problems 2"], block: int, count: int
+    keys: UInt32[np.ndarray, "problems 2"], block: int, words: UInt32[np.ndarray, "1 count"]
 ) -> UInt32[np.ndarray, "problems count"]:
-    """`jax.random.bits(jax.random.fold_in(key, block), (count,))` of each key."""
+    """These words of `jax.random.bits(jax.random.fold_in(key, block), ...)` of each key."""
     zero = np.zeros((1, 1), np.uint32)
     folded = _threefry(keys[:, :1], keys[:, 1:], zero, zero + np.uint32(block))
-    first, second = _threefry(*folded, zero, np.arange(count, dtype=np.uint32)[None])
+    first, second = _threefry(*folded, zero, words)
     return first ^ second
 
 

@@ -6,6 +6,7 @@ requests, so that the texts are the same.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from smcgen.errors import EngineError, InvalidArgument, MissingExtra
 from smcgen.text.engines._completer import Completion, Request
 from smcgen.text.engines._request_engine import RequestEngine, end_ids, scored, vocabulary
 from smcgen.text.sampling import Sampling
+
+_LOOK = 0.5  # seconds between looks at whether an engine core lives
 
 
 class VLLMRequests(RequestEngine):
@@ -121,7 +124,7 @@ class _Restarted:
         self._make = None if hasattr(llm, "generate") else llm
         if self._make is not None and not callable(self._make):
             raise InvalidArgument("llm", llm, "a vllm.LLM, or a function that makes one")
-        self.llm: Any = llm if self._make is None else self._make()
+        self.llm: Any = _watched(llm if self._make is None else self._make())
         self._restarts = restarts
 
     def generate(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
@@ -130,12 +133,13 @@ class _Restarted:
         Raises:
             EngineError: the engine core died too often, or outputs are missing.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         for left in range(self._restarts, -1, -1):
             try:
                 answers = self.llm.generate(prompts, params, use_tqdm=False)
-            except EngineDeadError as error:
+            except Exception as error:
+                if not self._dead(error):
+                    self._abort()
+                    raise
                 if self._make is None:
                     hint = "pass a function that makes the LLM, and it is started again"
                     raise EngineError(f"vLLM's engine core died ({error}): {hint}") from error
@@ -153,18 +157,58 @@ class _Restarted:
             return answers
         raise AssertionError("the last attempt returns or raises")
 
+    def _dead(self, error: Exception) -> bool:
+        """Whether it was the engine core's end; who asks it at that moment finds a socket closed."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        resources = getattr(self.llm.llm_engine.engine_core, "resources", None)
+        return isinstance(error, EngineDeadError) or getattr(resources, "engine_dead", False)
+
     def _start_again(self) -> None:
         assert self._make is not None
         with suppress(Exception):  # what is left of the dead one: its other workers, sockets
             self.llm.llm_engine.engine_core.shutdown()
         self.llm = None  # before the new one, so that its memory is free
-        self.llm = self._make()
+        self.llm = _watched(self._make())
 
     def _abort(self) -> None:
         """After an interrupt, an engine must not go on with what nobody waits for."""
         with suppress(Exception):
             engine = self.llm.llm_engine
             engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+
+class _Outputs:
+    """What comes of an engine core in another process: waiting for it ends when that process does.
+
+    vLLM's own queue is waited at for ever if the process is killed after it was asked and before that is noticed.
+    """
+
+    def __init__(self, outputs: Any, resources: Any):
+        self._outputs, self._resources = outputs, resources
+
+    def get(self) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        while True:
+            dead = self._resources.engine_dead  # before the look: what came until then is there
+            try:
+                return self._outputs.get(timeout=0 if dead else _LOOK)
+            except Empty:
+                if dead:
+                    raise EngineDeadError from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outputs, name)
+
+
+def _watched(llm: Any) -> Any:
+    """An LLM that cannot be waited at for ever."""
+    core = llm.llm_engine.engine_core
+    outputs = getattr(core, "outputs_queue", None)
+    if isinstance(outputs, Queue):
+        core.outputs_queue = _Outputs(outputs, core.resources)
+    return llm
 
 
 def _prompt(ids: Sequence[int]) -> dict[str, Any]:

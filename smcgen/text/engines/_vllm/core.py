@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from smcgen.errors import EngineError
 from smcgen.text.engines._vllm.drawing import Drawing
-from smcgen.text.engines._vllm.port import Port, name_of, number_of
+from smcgen.text.engines._vllm.port import Port
 from smcgen.text.engines._vllm.processor import HANDLE
 from smcgen.text.engines._vllm.rewriting import Rewriter
 from smcgen.text.engines._vllm.scheduler import FORK, SCORE, ParticleScheduler
@@ -49,7 +49,7 @@ class Core:
         self._failures: dict[Any, BaseException] = {}
         self._numbers = count()
         self._drawing = Drawing()
-        self._where = self._drawing.where  # request number -> (writer, row)
+        self._where = self._drawing.where  # name of a request -> (writer, row)
         self.dead: BaseException | None = None
         self._suspect = False  # a step was interrupted: the engine's state is not known
         self._make()
@@ -57,27 +57,27 @@ class Core:
     def _make(self) -> None:
         self.engine: Any = self._build(self._drawing)
         self._port, self._rewrite = Port(self.engine), Rewriter(self.engine)
-        self._there: set[int] = set()  # numbers of the requests that the engine has
+        self._there: set[str] = set()  # requests that the engine has
 
     @property
     def scheduler(self) -> ParticleScheduler:
         return self.engine.engine_core.engine_core.scheduler
 
-    def number(self, writer: Writer, row: int) -> int:
-        """A number for the request that this row will have."""
-        number = next(self._numbers)
-        self._where[number] = writer, row
-        return number
+    def name(self, writer: Writer, row: int) -> str:
+        """A name for the request that this row will have; others may have requests of their own."""
+        name = f"particle-{next(self._numbers)}"
+        self._where[name] = writer, row
+        return name
 
-    def move(self, number: int, writer: Writer, row: int) -> None:
+    def move(self, name: str, writer: Writer, row: int) -> None:
         """A request belongs to another row now."""
-        self._where[number] = writer, row
+        self._where[name] = writer, row
 
-    def abort(self, numbers: Iterable[int]) -> None:
+    def abort(self, names: Iterable[str]) -> None:
         """These requests are not needed any more."""
-        gone = list(numbers)
-        for number in gone:
-            self._where.pop(number, None)
+        gone = list(names)
+        for name in gone:
+            self._where.pop(name, None)
         if gone:
             with self._condition:
                 self._inbox.append(lambda: self._abort(gone))
@@ -167,20 +167,21 @@ class Core:
             raise
 
     def _step(self) -> None:
-        outputs = list(self._port.step())
+        self._rewrite.flush()
+        out = self._port.step()
         self._drawing.tell()
+        self._there.difference_update(out.finished)
+        for name, logs in out.prompt_logs.items():
+            writer, row = self._where.get(name, (None, 0))
+            if writer is not None:
+                writer.scored(row, logs)
         advanced: dict[Any, list[int]] = defaultdict(list)
-        for out in outputs:
-            number = number_of(out.name)
-            writer, row = self._where.get(number, (None, 0))
-            if out.finished:
-                self._there.discard(number)
-            if writer is not None and out.got_token:
-                if out.prompt_logs is not None:
-                    writer.scored(row, out.prompt_logs)
+        for name in out.got_token:
+            writer, row = self._where.get(name, (None, 0))
+            if writer is not None:
                 advanced[writer].append(row)
         for name, tokens in self.scheduler.take_prefilled().items():
-            writer, _ = self._where.get(number_of(name), (None, 0))
+            writer, _ = self._where.get(name, (None, 0))
             if writer is not None:
                 writer.read(tokens)
         while self._drawing.broken:
@@ -195,7 +196,7 @@ class Core:
     def _starved(self) -> None:
         """No text finds room, though all that pause have given theirs: the first in line cannot be."""
         error = EngineError(_STARVED)
-        writer, _ = self._where.get(number_of(self.scheduler.first_waiting()), (None, 0))
+        writer, _ = self._where.get(self.scheduler.first_waiting(), (None, 0))
         for one in [writer] if writer in self._open else list(self._open):
             self._fail(one, error)
 
@@ -205,8 +206,7 @@ class Core:
         except Exception as error:  # a factor's or a user's function
             self._fail(writer, error)
             return
-        there = [r for i in pause if (r := writer.requests[i]) in self._there]
-        self.scheduler.pause(map(name_of, there))
+        self.scheduler.pause(r for i in pause if (r := writer.requests[i]) in self._there)
         self._start(writer, go_on)
         if not writer.busy:
             self._closed(writer)
@@ -273,7 +273,7 @@ class Core:
                 self._where.pop(writer.requests[row], None)
                 self._abort([writer.requests[row]])
                 writer.requests[row] = None  # it cannot be rewritten
-            resumed = [name_of(n) for row in rows if (n := writer.requests[row]) in self._there]
+            resumed = [r for row in rows if (r := writer.requests[row]) in self._there]
             for row in rows:
                 if writer.requests[row] not in self._there:
                     self._add(writer, row)
@@ -282,19 +282,19 @@ class Core:
             self._fail(writer, error)
 
     def _add(self, writer: Any, row: int) -> None:
-        number = writer.requests[row]
-        if number is None:
-            number = writer.requests[row] = self.number(writer, row)
+        name = writer.requests[row]
+        if name is None:
+            name = writer.requests[row] = self.name(writer, row)
         scores = writer.scores is not None
-        extra: dict[str, Any] = {SCORE: writer.scores(row) - 1} if scores else {HANDLE: number}
+        extra: dict[str, Any] = {SCORE: writer.scores(row) - 1} if scores else {HANDLE: name}
         if writer.parents[row] in self._there:
-            extra[FORK] = name_of(writer.parents[row])
-        self._port.add(name_of(number), writer.text(row), extra, scores)
-        self._there.add(number)
+            extra[FORK] = writer.parents[row]
+        self._port.add(name, writer.text(row), extra, scores)
+        self._there.add(name)
         writer.parents[row] = None
 
-    def _abort(self, numbers: Iterable[int | None]) -> None:
-        gone = self._there.intersection(numbers)
+    def _abort(self, names: Iterable[str | None]) -> None:
+        gone = self._there.intersection(names)
         self._there -= gone
         if gone and self.dead is None:
-            self._port.abort([name_of(number) for number in gone])
+            self._port.abort(list(gone))

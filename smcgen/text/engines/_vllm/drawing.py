@@ -16,25 +16,25 @@ class Drawing:
     """Knows whose requests are whose, and asks each population for what its draws need.
 
     Attributes:
-        where: the population and row that a request, by its number, belongs to.
+        where: the population and row that a request, by its name, belongs to.
         broken: populations whose factors or given tokens raised; it must not take the engine with it.
     """
 
     def __init__(self) -> None:
-        self.where: dict[int, tuple[Any, int]] = {}
+        self.where: dict[str, tuple[Any, int]] = {}
         self.broken: dict[Any, BaseException] = {}
         self._told: list[tuple[torch.Tensor, Any, list[tuple[Any, Any]]]] = []  # drawn in this step
 
     def __call__(
-        self, logits: torch.Tensor, places: Sequence[int], numbers: Sequence[int]
+        self, logits: torch.Tensor, places: Sequence[int], names: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a token for the rows `places` of the logits, which are these requests'.
 
         Populations of one law are drawn together. Returns the places and their tokens.
         """
         asked: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for place, number in zip(places, numbers, strict=True):
-            writer, row = self.where.get(number, (None, 0))
+        for place, name in zip(places, names, strict=True):
+            writer, row = self.where.get(name, (None, 0))
             if writer is not None:
                 asked[writer][0].append(place)
                 asked[writer][1].append(row)

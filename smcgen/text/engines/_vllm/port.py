@@ -6,23 +6,24 @@ thousands of requests. What is asked of the core is what its own in-process clie
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float64
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
 
-class Output(NamedTuple):
-    """What a step of the engine did for a request.
+class Outcome(NamedTuple):
+    """What a step of the engine did, for requests by name.
 
-    `prompt_logs` are log-probabilities of the prompt's tokens from the second on, if they were asked for.
+    `prompt_logs` are log-probabilities of a prompt's tokens from the second on, where they were asked for.
     """
 
-    name: str
-    got_token: bool
-    finished: bool
-    prompt_logs: Any
+    got_token: list[str]
+    finished: list[str]
+    prompt_logs: dict[str, Float64[np.ndarray, " tokens"]]
 
 
 class Port:
@@ -63,21 +64,15 @@ class Port:
         """End these requests."""
         self._client.abort_requests(list(request_ids))
 
-    def step(self) -> Iterable[Output]:
+    def step(self) -> Outcome:
         """One step of the engine."""
-        for out in self._client.get_output().outputs:
-            told = out.new_prompt_logprobs_tensors
-            logs = None if told is None else told.logprobs[:, 0].double().cpu().numpy()
-            finished = out.finish_reason is not None
-            yield Output(out.request_id, bool(out.new_token_ids), finished, logs)
-
-
-def name_of(number: int) -> str:
-    """vLLM's id of a particle's request; others may have requests of their own."""
-    return f"particle-{number}"
-
-
-def number_of(name: str) -> int:
-    """The number in a name; -1 for a request that is not a particle's."""
-    kind, _, number = name.partition("-")
-    return int(number) if kind == "particle" and number.isdigit() else -1
+        outputs = self._client.get_output().outputs
+        return Outcome(
+            [out.request_id for out in outputs if out.new_token_ids],
+            [out.request_id for out in outputs if out.finish_reason is not None],
+            {
+                out.request_id: told.logprobs[:, 0].double().cpu().numpy()
+                for out in outputs
+                if (told := out.new_prompt_logprobs_tensors) is not None
+            },
+        )

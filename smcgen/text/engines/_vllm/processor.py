@@ -14,7 +14,7 @@ from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2Processor
 
 HANDLE = "smcgen_particle"  # the particle that a request belongs to
-Draw = Callable[[torch.Tensor, Sequence[int], Sequence[int]], Any]
+Draw = Callable[[torch.Tensor, Sequence[int], Sequence[str]], Any]
 """Called with logits, the rows among them that are particles, and their handles; returns a token for each."""
 
 
@@ -23,7 +23,7 @@ def processor_of(draw: Draw) -> type:
 
     class ParticleProcessor(V1Processor, V2Processor):  # pyright: ignore[reportIncompatibleMethodOverride]
         def __init__(self, vllm_config: Any, *_: Any):
-            self._handles: dict[int, int] = {}  # by place in the batch (V1) or slot (V2)
+            self._handles: dict[int, str] = {}  # by place in the batch (V1) or slot (V2)
 
         @classmethod
         def validate_params(cls, sampling_params: Any) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from vllm.v1.request import RequestStatus
 
-from smcgen.text.engines._vllm.port import name_of
 from smcgen.text.engines._vllm.rows import V1Rows, V2Rows
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
@@ -31,24 +30,29 @@ class Rewriter:
         """
         lost = []
         for row in rows:
-            number, parent = writer.requests[row], writer.parents[row]
-            assert number is not None
+            name, parent = writer.requests[row], writer.parents[row]
+            assert name is not None
             assert parent is not None
-            if self._one(name_of(number), name_of(parent)):
+            if self._one(name, parent):
                 writer.parents[row] = None
             else:
                 lost.append(row)
-        self._rows.done()
         return lost
+
+    def flush(self) -> None:
+        """Tell the model runner; before each step of the engine."""
+        self._rows.flush()
 
     def _one(self, name: str, of: str) -> bool:
         there = self._scheduler.requests
         mine, theirs = there.get(name), there.get(of)
-        if not self._scheduler.forks or mine is None or theirs is None or name not in self._rows:
+        if not self._scheduler.forks or mine is None or theirs is None:
             return False
         known = theirs.num_computed_tokens
         running = mine.status == theirs.status == RequestStatus.RUNNING  # paused ones are, too
         if not running or not known or known != theirs.num_tokens - 1:
+            return False
+        if name not in self._rows or of not in self._rows:
             return False
         blocks = self._scheduler.share_blocks(name, of, known)
         if blocks is None:

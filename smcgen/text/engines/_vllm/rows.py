@@ -5,7 +5,10 @@ Requests whose positions are not those of their tokens (M-RoPE) have no rows her
 
 from typing import Any
 
+import numpy as np
 from vllm.v1.request import Request
+
+from smcgen.text._torch.upload import upload
 
 
 class V1Rows:
@@ -42,38 +45,51 @@ class V1Rows:
         batch.block_table.clear_row(row)
         batch.block_table.add_row((blocks,), row)
 
-    def done(self) -> None:
-        """No more for now."""
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class V2Rows:
-    """The V2 runner has a slot for each request, in tables on the device that are written before its next step."""
+    """The V2 runner has a slot for each request, in tables on the device: all that are rewritten change at once.
+
+    A copy's slot becomes its parent's, which has read all of its text. Its tokens are not copied: the runner looks at
+    them only while it reads a text.
+    """
 
     def __init__(self, runner: Any):
-        self._slots = {} if runner.model_config.uses_mrope else runner.req_states.req_id_to_index
         self._states, self._blocks = runner.req_states, runner.block_tables
-        self._changed = False
+        mrope = runner.model_config.uses_mrope
+        self._slots: dict[str, int] = {} if mrope else self._states.req_id_to_index
+        self._sources: dict[int, int] = {}  # slot -> the one whose contents it is to have
 
     def __contains__(self, name: str) -> bool:
         return name in self._slots
 
     def rewrite(self, name: str, of: str, request: Request, blocks: list[int]) -> None:
         """`request`, called `name`, has become a copy of `of`, with these blocks."""
-        slot = self._states.remove_request(name)
-        self._states.add_request(
-            name,
-            request.num_prompt_tokens,
-            list(request._all_token_ids),
-            request.num_computed_tokens,
-            request.max_tokens,
-        )
-        # the slot that was freed last, in which the sampler and the processor know the request
-        assert self._slots[name] == slot
+        slot, source = self._slots[name], self._slots[of]
+        self._sources[slot] = self._sources.get(source, source)
         self._blocks.append_block_ids(slot, (blocks,), overwrite=True)
-        self._changed = True
 
-    def done(self) -> None:
-        """No more for now: write to the device."""
-        if self._changed:
-            self._states.apply_staged_writes()
-            self._changed = False
+    def flush(self) -> None:
+        """Change what waits to be changed: once before a step, since vLLM's buffers for that are few."""
+        if not self._sources:
+            return
+        pairs = np.array(list(self._sources.items())).T
+        to, source = pairs
+        self._sources.clear()
+        states = self._states
+        for counts in (
+            states.max_seq_len,
+            states.num_computed_prefill_tokens,
+            states.num_computed_tokens_np,
+        ):
+            counts[to] = counts[source]
+        for lengths in (states.prompt_len, states.prefill_len):
+            if (lengths.np[to] != lengths.np[source]).any():
+                lengths.np[to] = lengths.np[source]
+                lengths.copy_to_uva()
+        there, here = upload(pairs, states.device)
+        tables = (states.total_len.gpu, states.num_computed_tokens.gpu, states.last_sampled_tokens)
+        for table in tables:
+            table[there] = table[here]

@@ -186,19 +186,22 @@ class ParticleScheduler(Scheduler):
         mine, theirs = manager.req_to_blocks[name], manager.req_to_blocks[of]
         whole, rest = divmod(known, manager.block_size)
         blocks = theirs[:whole]
-        pool.touch(blocks)  # before its own are freed, which may be the same
+        new, gone = blocks, mine
+        if mine[:whole] == blocks:  # texts that parted a moment ago
+            new, gone = [], mine[whole:]
+        pool.touch(new)  # before its own are freed, which may be the same
         if rest:
-            if mine and pool.is_block_writable(mine[-1]):
-                last = mine.pop()
+            if gone and pool.is_block_writable(gone[-1]):
+                last = gone.pop()
             elif pool.get_num_free_blocks():
                 last = pool.get_new_blocks(1)[0]
             else:
-                pool.free_blocks(reversed(blocks))
+                pool.free_blocks(reversed(new))
                 return None
             pool.touch([theirs[whole], last])  # vLLM lets go of both when they are copied
             manager._pending_cow_copies.append((theirs[whole], last))
             blocks = [*blocks, last]
-        pool.free_blocks(reversed(mine))
+        pool.free_blocks(reversed(gone))
         manager.req_to_blocks[name], manager.num_cached_block[name] = blocks, whole
         self.forked += 1
         return [block.block_id for block in blocks]

@@ -24,14 +24,14 @@ class _Given:
         completions: Sequence[Sequence[int]],
         law: Law,
         meter: Meter,
-        parents: Sequence[int | None],
+        parents: Sequence[str | None],
     ):
         self.law, self._core, self._meter = law, core, meter
         self._heads, self._ids = heads, completions
         self.logs = [np.zeros(len(ids)) for ids in completions]
         self._read = np.zeros(len(completions), dtype=np.int64)  # tokens of a row that are scored
-        self.requests: list[int | None] = [None] * len(completions)
-        self.parents: list[int | None] = list(parents)
+        self.requests: list[str | None] = [None] * len(completions)
+        self.parents: list[str | None] = list(parents)
 
     @property
     def active(self) -> Sequence[int]:
@@ -125,7 +125,7 @@ def score(
     sampling: Sampling,
     max_length: int,
     meter: Meter,
-    parents: Sequence[int | None] | None = None,
+    parents: Sequence[str | None] | None = None,
 ) -> list[Float64[np.ndarray, " tokens"]]:
     """Log-probability of each token of each completion, which follows a text of its own.
 

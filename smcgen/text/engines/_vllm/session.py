@@ -45,8 +45,8 @@ class VLLMSession:
         self.factors = [factor.open_factor(setting) for factor in law.factors]
         meter.add(tokens_prefilled=len({p.ids for p in prompts}))  # the rest is told by `read`
         rows = len(self._texts)
-        self.requests: list[int | None] = [None] * rows
-        self.parents: list[int | None] = [None] * rows  # whose copy a row without a request is
+        self.requests: list[str | None] = [None] * rows
+        self.parents: list[str | None] = [None] * rows  # whose copy a row without a request is
         self._drawn = np.zeros((4, rows))
         self._writing: Writing | None = None
         self._at = np.zeros(rows, dtype=np.int64)  # place of a row in the step being written
@@ -105,12 +105,12 @@ class VLLMSession:
 
     def _join(self, rows: Int[np.ndarray, " m"]) -> None:
         """Rows that begin with equal texts read them once: the first reads, the others copy it."""
-        firsts: dict[tuple[int, ...], int] = {}
+        firsts: dict[tuple[int, ...], str] = {}
         for row in rows.tolist():
             if self.requests[row] is None and self.parents[row] is None:
                 text = tuple(self._texts[row])
                 if text not in firsts:
-                    firsts[text] = self.requests[row] = self._core.number(self, row)
+                    firsts[text] = self.requests[row] = self._core.name(self, row)
                 else:
                     self.parents[row] = firsts[text]
 
@@ -144,7 +144,7 @@ class VLLMSession:
         for factor in self.factors:
             factor.take(ancestors)
 
-    def _lend(self, spare: dict[int, int]) -> None:
+    def _lend(self, spare: dict[int, str]) -> None:
         """Requests of rows whose texts nobody has any more go to copies, which rewrite them; the rest end."""
         need = [row for row, parent in enumerate(self.parents) if parent is not None]
         for row in need:

@@ -13,14 +13,14 @@ class Writer(Protocol):
     """What the core needs of a population.
 
     Attributes:
-        requests: number of each row's request in the engine, None if it has none.
+        requests: name of each row's request in the engine, None if it has none.
         parents: the request whose copy a row will be, or None. If the row has a request, that was somebody else's
             and is to be rewritten.
     """
 
     law: Law
-    requests: list[int | None]
-    parents: list[int | None]
+    requests: list[str | None]
+    parents: list[str | None]
 
     @property
     def factors(self) -> Sequence[Any]:
