@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 STEPS, STEP_TOKENS = 5, 20  # its_hub writes a step more than its `max_steps` says
+REWARD = "Qwen/Qwen2.5-Math-PRM-7B"  # a name that reward_hub knows
 ENGINES: dict[str, Any] = {}
 
 
@@ -21,6 +22,19 @@ class Even:
     async def ascore(self, prompt: Any, texts: list[str]) -> list[float]:
         """The same for all."""
         return [0.5] * len(texts)
+
+
+def its_own(folder: str, options: dict[str, Any]) -> Any:
+    """The process reward that its_hub takes from reward_hub: on vLLM with `options`, for models it knows by name."""
+    local: Any = importlib.import_module("its_hub.core.reward_models.local_vllm_prm")
+    if folder not in ENGINES:
+        os.chdir(folder)  # where a folder has that name
+        hub: Any = importlib.import_module("reward_hub.vllm.reward")
+        make = hub.LLM
+        hub.LLM = lambda **given: make(**given | options)
+        last = local.AggregationMethod("last")
+        ENGINES[folder] = local.LocalVllmProcessRewardModel(REWARD, "cpu", last)
+    return ENGINES[folder]
 
 
 def its_hub(task: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +50,8 @@ def its_hub(task: dict[str, Any]) -> dict[str, Any]:
         max_concurrency=task["at_once"],
     )
     generation = steps.StepGeneration(STEPS - 1, tokens_per_step=STEP_TOKENS, temperature=1.0)
-    algorithm = filters.ParticleFiltering(generation, Even())
+    reward = its_own(task["reward"], task["options"]) if "reward" in task else Even()
+    algorithm = filters.ParticleFiltering(generation, reward)
     began = time.perf_counter()
     found = asyncio.run(algorithm.ainfer(lm, task["prompt"], task["n"], return_response_only=False))
     took = time.perf_counter() - began

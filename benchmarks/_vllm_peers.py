@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,29 @@ import jax
 import numpy as np
 
 from benchmarks._report import Report, median_and_spread, seconds
-from benchmarks._vllm_sides import ENGINE, GPU, SEEDS, some_prompts, text_of
+from benchmarks._vllm_peer_worker import REWARD
+from benchmarks._vllm_sides import ENGINE, GPU, SEEDS, some_prompts, text_of, write_reward
 from benchmarks.text_overhead import noise
 from smcgen import smc
-from smcgen.text import VLLM, FunctionReward, TextModel
+from smcgen.text import VLLM, FunctionReward, ProcessReward, TextModel
 
 TOKENS = 100
 AIM = 1 / 3
 
 
 @contextmanager
-def server(model: Path, log: Path) -> Iterator[str]:
-    """The address of vLLM's own server on the model, with the options of our engine."""
+def at_rest(group: int) -> Iterator[None]:
+    """A group of processes does not run meanwhile: a server that waits takes a part of a core."""
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+@contextmanager
+def server(model: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """The address of vLLM's own server on the model, with the options of our engine, and its group of processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,7 +65,7 @@ def server(model: Path, log: Path) -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.5)
-        yield url
+        yield url, started.pid
     finally:
         os.killpg(started.pid, signal.SIGTERM)
         try:
@@ -64,13 +76,19 @@ def server(model: Path, log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def worker(python: str, log: Path) -> Iterator[Any]:
-    """Asks the peers: a function from a task to an answer."""
+def worker(python: str, log: Path) -> Iterator[tuple[Any, int]]:
+    """Asks the peers: a function from a task to an answer; and the group of processes that does."""
     command = [python, str(Path(__file__).with_name("_vllm_peer_worker.py"))]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("w") as out:
         started = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, env=env, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            env=env,
+            text=True,
+            start_new_session=True,
         )
     assert started.stdin is not None
     assert started.stdout is not None
@@ -83,16 +101,16 @@ def worker(python: str, log: Path) -> Iterator[Any]:
         return json.loads(answer) if answer else {"error": log.read_text()[-500:]}
 
     try:
-        yield ask
+        yield ask, started.pid
     finally:
         started.stdin.close()
         started.wait(60)
 
 
-def ours(engine: VLLM, n: int, step: int, threshold: float) -> dict[str, Any]:
+def ours(engine: VLLM, n: int, step: int, threshold: float, reward: Any = None) -> dict[str, Any]:
     """Our filter, at step or token level, with all that belongs to it."""
     prompt = some_prompts(1, 70, 2048)[0]
-    reward = FunctionReward(noise, on="ids")
+    reward = FunctionReward(noise, on="ids") if reward is None else reward
     model = TextModel(engine, prompt, reward, step, TOKENS // step, TOKENS)
     runs: list[Any] = []
     took = seconds(
@@ -109,12 +127,16 @@ def peer_rows(report: Report, model: Path, python: str | None, full: bool) -> No
     report.row("(below: seconds for 1000 tokens)", "", "", "", "")
     prompt = some_prompts(1, 70, 2048)[0]
     with ExitStack() as stack:
-        ask = stack.enter_context(worker(python, model.with_name("worker.log")))
-        url = stack.enter_context(server(model, model.with_name("server.log")))
+        ask, asker = stack.enter_context(worker(python, model.with_name("worker.log")))
+        url, server_group = stack.enter_context(server(model, model.with_name("server.log")))
         engine = stack.enter_context(VLLM(model, **ENGINE))
+        judge = write_reward(model.with_name("judge") / REWARD)
+        reward = ProcessReward(str(judge))
         hub = {"what": "its_hub", "url": url, "prompt": text_of(prompt)}
+        judged = hub | {"at_once": -1, "reward": str(model.with_name("judge")), "options": ENGINE}
         tasks = {
             "its_hub 1.2.0, concurrent": (hub | {"at_once": -1}, (20, 1.0)),
+            "its_hub 1.2.0, concurrent, process reward": (judged, (20, 1.0, reward)),
             "its_hub 1.2.0, one at a time": (hub | {"at_once": 1}, (20, 1.0)),
             "genlm-control 0.4.1": (
                 {"what": "genlm", "model": str(model), "ids": list(prompt.ids)},
@@ -126,17 +148,22 @@ def peer_rows(report: Report, model: Path, python: str | None, full: bool) -> No
                 slow = task.get("at_once") == 1 or task["what"] == "genlm"
                 if not slow or n == 16 or full:
                     repeats = 1 if slow and not full else 3
-                    compare(report, ask, engine, f"{name}, n = {n}", task, n, settings, repeats)
+                    run = partial(ours, engine, n, *settings)
+
+                    def alone(run: Any = run) -> dict[str, Any]:
+                        with at_rest(server_group), at_rest(asker):
+                            return run()
+
+                    compare(report, ask, alone, f"{name}, n = {n}", task, n, repeats)
 
 
 def compare(
     report: Report,
     ask: Any,
-    engine: VLLM,
+    ours: Any,
     name: str,
     task: dict[str, Any],
     n: int,
-    settings: tuple[int, float],
     repeats: int,
 ) -> None:
     """A peer and ours in turns, in seconds for a thousand tokens."""
@@ -144,11 +171,11 @@ def compare(
     if "error" in first:
         print(f"{name}: skipped ({first['error']})")
         return
-    ours(engine, n, *settings)
-    pairs = [(ask(**task, n=n), ours(engine, n, *settings)) for _ in range(repeats)]
+    ours()
+    pairs = [(ask(**task, n=n), ours()) for _ in range(repeats)]
     took = np.array([[1000 * s["seconds"] / s["tokens"] for s in pair] for pair in pairs])
     ratios = took[:, 1] / took[:, 0]
-    level = "step level" if settings[0] > 1 else "token level"
+    level = "token level" if task["what"] == "genlm" else "step level"
     backend = first.get("backend", "")
     for who, s, r in (
         (name, took[:, 0], 1 / ratios),

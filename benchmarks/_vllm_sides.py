@@ -1,14 +1,16 @@
 """What `vllm_steering.py` measures: a small model on disk, plain generation, steered generation."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from benchmarks._report import seconds
 from benchmarks._sizes import GPU, built
@@ -16,12 +18,14 @@ from benchmarks.text_overhead import noise
 from smcgen import smc, smc_each
 from smcgen.core.cost import Cost
 from smcgen.text import VLLM, FunctionReward, Prompt, Regex, Step, TextModel
+from smcgen.text.rewards._scorer import Qwen2ForProcessRewardModel
 
 STEPS, STEP_TOKENS = 6, 20
 TOKENS = STEPS * STEP_TOKENS
 FIRST = (
     0x20000  # code point of token 0: a token is a character, so that no text is read in two ways
 )
+STEP_MARK = 151_651  # token of "<extra_0>" in Qwen2.5-Math-PRM
 SEEDS = itertools.count(1)
 # both sides, and the server that a peer asks
 _GPU = {"gpu_memory_utilization": 0.3, "kv_cache_memory_bytes": 8 << 30}
@@ -42,6 +46,40 @@ def write_model(folder: Path, vocab: int, ends: bool, size: str = "small") -> Pa
     end = {"eos_token": "<end>"} if ends else {}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<end>", **end)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_reward(folder: Path, vocab: int = 2048) -> Path:
+    """A process reward with the classes, the template and the marks of Qwen2.5-Math-PRM, of the small model's size."""
+    letters = [chr(FIRST + i) for i in range(vocab - 1)]
+    marks = ["<end>", "<|im_start|>", "<|im_end|>"]
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * vocab, min_frequency=1, special_tokens=marks, initial_alphabet=alphabet
+    )
+    learned.train_from_iterator(letters, trainer)  # a letter is a token
+    found = json.loads(learned.to_str())["model"]
+    # vLLM knows the mark of a step by its number
+    vocabulary = found["vocab"] | {"<extra_0>": STEP_MARK}
+    raw = Tokenizer(models.BPE(vocabulary, [tuple(m) for m in found["merges"]]))
+    raw.pre_tokenizer = learned.pre_tokenizer
+    raw.decoder = decoders.ByteLevel()
+    special = {"additional_special_tokens": [*marks, "<extra_0>"], "pad_token": "<end>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, **special)
+    turn = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    tokenizer.chat_template = "{% for m in messages %}" + turn + "{% endfor %}"
+    model = built(Qwen2ForProcessRewardModel, Qwen2Config, "small", STEP_MARK + 1)
+    ids = torch.randint(vocab, (64, 90), device=model.device)
+    ids[:, -1] = STEP_MARK
+    with torch.inference_mode():
+        gap = model(ids).logits[:, -1].diff(dim=-1)[:, 0]
+    head = model.score[2]  # so that texts differ by 1 in their log-odds
+    head.weight.data /= gap.std()
+    head.bias.data = torch.stack([gap.mean(), -gap.mean()]) / (2 * gap.std())
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
