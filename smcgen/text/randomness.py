@@ -7,6 +7,8 @@ They are those of `jax.random.bits`, computed by NumPy: a program for every numb
 XLA longer to compile than a run draws from it.
 """
 
+from functools import cached_property
+
 import jax
 import numpy as np
 from jaxtyping import Float64, UInt32
@@ -33,11 +35,15 @@ class StepRandomness:
     """
 
     def __init__(self, keys: jax.Array, n: int):
-        typed = jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
-        with beside(keys):
-            words = np.asarray(_key_data(keys) if typed else keys)
-        self._keys, self._n = words.reshape(-1, words.shape[-1])[:, :2], n
+        self._given, self._n = keys, n
         self._drawn: dict[tuple[int, int], np.ndarray] = {}  # by block and first column
+
+    @cached_property  # read when the first token is drawn, while a GPU has work
+    def _keys(self) -> UInt32[np.ndarray, "problems 2"]:
+        typed = jax.dtypes.issubdtype(self._given.dtype, jax.dtypes.prng_key)
+        with beside(self._given):
+            words = np.asarray(_key_data(self._given) if typed else self._given)
+        return words.reshape(-1, words.shape[-1])[:, :2]
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
         """One uniform strictly inside (0, 1) per row, 52 random bits, for the step's token `position`."""

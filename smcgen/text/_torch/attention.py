@@ -1,9 +1,9 @@
 r"""Attention of a population that shares its prompts.
 
-With prompt keys `K_p` stored once per problem and a suffix `K_s` per row, attention over both is
-exact when the parts are merged by their maxima and sums:
+With prompt keys `K_p` stored once per problem and a suffix `K_s` per row, attention over both is exact when the
+parts are merged by their sums:
 
-    o = (e^{l_p - m} o_p + e^{l_s - m} o_s) / (e^{l_p - m} + e^{l_s - m}),    m = max(l_p, l_s)
+    o = o_p + w (o_s - o_p),    w = e^{l_s} / (e^{l_p} + e^{l_s}) = sigmoid(l_s - l_p)
 
 with `o_i` the attention over part i alone and `l_i = log sum exp` of its scores. The prompt part is
 one matrix product for all the rows of a problem, so a prompt is read once instead of once per row.
@@ -93,21 +93,13 @@ def attention(
         keys, values = (x[: plan.groups, :, : plan.width] for x in plan.prompts.layers[plan.layer])
         shared = _part(plan.fold(q), keys, values, prompt_mask, k, scale, softcap)
         prompt_outs, prompt_logs = (plan.unfold(x, m) for x in shared)
-        outs, logs = _merge(outs, logs, prompt_outs, prompt_logs)
+        outs = torch.lerp(prompt_outs, outs, torch.sigmoid(logs - prompt_logs))
+        if s_aux is not None:
+            logs = torch.logaddexp(logs, prompt_logs)
     if s_aux is not None:  # a sink takes part in the sum and says nothing
         sink = s_aux.float().view(1, key.shape[1], -1, 1).repeat_interleave(k, dim=2)
         outs = outs * torch.sigmoid(logs - sink)
-    return outs.to(value.dtype).view(m, heads, k, -1).transpose(1, 2).contiguous(), None
-
-
-def _merge(
-    a: Float[Tensor, "*b d"], log_a: Float[Tensor, "*b 1"], b: Tensor, log_b: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Attention over two sets of keys from the attention over each and its log of the sum."""
-    top = torch.maximum(log_a, log_b)
-    weight_a, weight_b = torch.exp(log_a - top), torch.exp(log_b - top)
-    total = weight_a + weight_b
-    return (a * weight_a + b * weight_b) / total, top + total.log()
+    return outs.to(value.dtype).reshape(m, heads, k, -1).transpose(1, 2).contiguous(), None
 
 
 def _part(
@@ -133,11 +125,11 @@ def _part(
     if mask is not None:
         b, heads, _, width = s.shape
         rows = s.view(b, heads, mask.shape[1], -1, chunk, width)
-        rows.masked_fill_(~mask[:, None, :, None], -torch.inf)
-    # a part may be wholly masked: its maximum stays finite, its output is 0 and its weight too
-    top = s.amax(-1, keepdim=True).clamp_min_(torch.finfo(s.dtype).min)
+        # a part may be wholly masked: its maximum stays finite, and its weight is 0
+        rows.masked_fill_(~mask[:, None, :, None], torch.finfo(s.dtype).min)
+    top = s.amax(-1, keepdim=True)
     s.sub_(top).exp_()
-    total = s.sum(-1, keepdim=True).clamp_min_(torch.finfo(s.dtype).tiny)
+    total = s.sum(-1, keepdim=True)
     # half precision overflows unless normalised first; in float32 the smaller tensor is divided
     out = torch.matmul(s, v).div_(total) if exact else torch.matmul(s.div_(total).to(v.dtype), v)
     return out.float(), top + total.log_()
