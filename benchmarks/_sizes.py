@@ -14,6 +14,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
     },
+    # of Llama 3.1 8B
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
     # of Llama 3.2 1B: 1.2 billion weights with its vocabulary of 128 256
     "1b": {
         "hidden_size": 2048,
@@ -23,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
     },
 }
-VOCAB = {"small": 2048, "1b": 128_256}
+VOCAB = {"small": 2048, "1b": 128_256, "8b": 128_256}
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:

@@ -29,13 +29,13 @@ AIM = 1 / 3
 
 
 @contextmanager
-def at_rest(group: int) -> Iterator[None]:
-    """A group of processes does not run meanwhile: a server that waits takes a part of a core."""
-    os.killpg(group, signal.SIGSTOP)
+def at_rest(process: int) -> Iterator[None]:
+    """A process, or a group of them (a negative number), does not run meanwhile: waiting takes a part of a core."""
+    os.kill(process, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.killpg(group, signal.SIGCONT)
+        os.kill(process, signal.SIGCONT)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def peer_rows(report: Report, model: Path, python: str | None, full: bool) -> No
                     run = partial(ours, engine, n, *settings)
 
                     def alone(run: Any = run) -> dict[str, Any]:
-                        with at_rest(server_group), at_rest(asker):
+                        with at_rest(-server_group), at_rest(-asker):
                             return run()
 
                     compare(report, ask, alone, f"{name}, n = {n}", task, n, repeats)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks._report import Report, alternating, median_and_spread, seconds
 from benchmarks._sizes import VOCAB, add_size
-from benchmarks._vllm_peers import peer_rows
+from benchmarks._vllm_peers import at_rest, peer_rows
 from benchmarks._vllm_sides import (
     ENGINE,
     TOKENS,
@@ -38,7 +39,7 @@ from benchmarks.vllm_rewards import parts
 from smcgen import smc, smc_each
 from smcgen.text import VLLM, FunctionReward, ProcessReward, Step, TextModel
 
-SECTIONS = ("one", "many", "again", "overlap", "wide", "peers")
+SECTIONS = ("one", "many", "again", "overlap", "usual", "wide", "peers")
 PROMPT = 70
 PROBLEMS = 8
 
@@ -131,6 +132,41 @@ def overlap_rows(report: Report, engine: VLLM, repeats: int) -> None:
         report.aim("overlap_" + name.replace(" ", "_"), found[1], 1.0)
 
 
+def usual_rows(
+    report: Report, engine: VLLM, model: Path, repeats: int, sizes: Sequence[int]
+) -> None:
+    """Steps of ours against `vllm.LLM` as it comes: its core is a process of its own, and schedules ahead."""
+    import psutil
+    from vllm import LLM, SamplingParams
+
+    llm: Any = LLM(str(model), **{"kv_cache_memory_bytes": 1 << 30, **ENGINE})
+    cores = [p.pid for p in psutil.Process().children(recursive=True)]
+    params = SamplingParams(max_tokens=TOKENS, ignore_eos=True, detokenize=False)
+    prompt = some_prompts(1, PROMPT, engine.vocab_size)
+
+    def generate(n: int) -> float:
+        asked = [{"prompt_token_ids": list(prompt[0].ids)}] * n
+        return seconds(partial(llm.generate, asked, params, use_tqdm=False))
+
+    for n in sizes:
+        steered = Steered(engine, prompt, n)
+        sides = {
+            f"vllm.LLM, n = {n}": partial(generate, n),
+            f"step level, n = {n}": partial(beside, cores, steered),
+        }
+        found = list(ratio_rows(report, sides, n * TOKENS, repeats).values())
+        report.aim(f"step_level_over_vllm_llm_n{n}", found[1], 1.15)
+    llm.llm_engine.engine_core.shutdown()
+
+
+def beside(processes: Sequence[int], side: Callable[[], float]) -> float:
+    """Seconds of a side while these processes do not run: one that waits takes a part of a core."""
+    with ExitStack() as stack:
+        for process in processes:
+            stack.enter_context(at_rest(process))
+        return side()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -160,6 +196,8 @@ def main() -> None:
                 again_rows(report, engine, repeats, (PROMPT, 1024) if options.full else (PROMPT,))
             if "overlap" in chosen:
                 overlap_rows(report, engine, repeats)
+            if "usual" in chosen:
+                usual_rows(report, engine, model, repeats, (16, 64, 256) if options.full else (64,))
         if "wide" in chosen:
             wide = write_model(Path(folder, "wide"), 151_936, ends=False)
             with VLLM(wide, **ENGINE) as engine:
