@@ -100,8 +100,8 @@ def smc_each(
             from smcgen.progress import CountBar
 
             shown = stack.enter_context(closing(CountBar("runs", len(models))))
-        futures = [pool.submit(run, b) for b in range(len(models))]
         try:
+            futures = [pool.submit(run, b) for b in range(len(models))]
             for done, _ in enumerate(as_completed(futures), 1):
                 shown(done)
         except KeyboardInterrupt:  # each run ends with its present step at the latest, and is kept

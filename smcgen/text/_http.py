@@ -162,7 +162,7 @@ class Client:
         except (TimeoutError, httpx.TimeoutException):
             hint = "the server hangs or is overloaded, or timeout= is too short"
             return None, f"no answer within {self._timeout:g} s: {hint}", 0.0
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:  # lost, or garbled on the way
             return None, f"no connection ({type(error).__name__}: {error})", 0.0
         status = answer.status_code
         if status == 200:

@@ -1,6 +1,7 @@
 """`smc_each`: the results of one run over all problems, each at its own pace."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -71,6 +72,35 @@ def test_interrupted_runs_are_kept(monkeypatch):
     with pytest.raises(SMCInterrupted, match="4 runs") as caught:
         smcgen.smc_each(model().split(), 0, 4)
     assert len(caught.value.result) == 4
+
+
+def test_an_interrupt_while_runs_are_begun_ends_them(monkeypatch):
+    """They are not waited for to their end."""
+    import smcgen.core.each as each
+
+    begun, steps = threading.Event(), []
+
+    class Pool(each.ThreadPoolExecutor):
+        def submit(self, *args):
+            if begun.is_set():
+                interrupted.set()
+                raise KeyboardInterrupt
+            future = super().submit(*args)
+            begun.wait(10)
+            return future
+
+    interrupted = threading.Event()
+
+    def watch(b, progress):
+        begun.set()
+        interrupted.wait(10)
+        time.sleep(0.2)
+        steps.append(progress.t)
+
+    monkeypatch.setattr(each, "ThreadPoolExecutor", Pool)
+    with pytest.raises(SMCInterrupted, match="4 runs"):
+        smcgen.smc_each(model().split(), 0, 4, callback=watch)
+    assert len(steps) == 1
 
 
 def test_each_run_has_its_checkpoint(tmp_path):

@@ -124,7 +124,7 @@ class _Restarted:
         self._make = None if hasattr(llm, "generate") else llm
         if self._make is not None and not callable(self._make):
             raise InvalidArgument("llm", llm, "a vllm.LLM, or a function that makes one")
-        self.llm: Any = _watched(llm if self._make is None else self._make())
+        self.llm: Any = watched(llm if self._make is None else self._make())
         self._restarts = restarts
 
     def generate(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
@@ -134,8 +134,9 @@ class _Restarted:
             EngineError: the engine core died too often, or outputs are missing.
         """
         for left in range(self._restarts, -1, -1):
+            llm = self._started()
             try:
-                answers = self.llm.generate(prompts, params, use_tqdm=False)
+                answers = llm.generate(prompts, params, use_tqdm=False)
             except Exception as error:
                 if not self._dead(error):
                     self._abort()
@@ -146,7 +147,7 @@ class _Restarted:
                 if not left:
                     times = f"after {self._restarts} restarts"
                     raise EngineError(f"vLLM's engine core died {times} ({error})") from error
-                self._start_again()
+                self._end()
                 continue
             except BaseException:
                 self._abort()
@@ -164,12 +165,19 @@ class _Restarted:
         resources = getattr(self.llm.llm_engine.engine_core, "resources", None)
         return isinstance(error, EngineDeadError) or getattr(resources, "engine_dead", False)
 
-    def _start_again(self) -> None:
-        assert self._make is not None
+    def _end(self) -> None:
         with suppress(Exception):  # what is left of the dead one: its other workers, sockets
             self.llm.llm_engine.engine_core.shutdown()
         self.llm = None  # before the new one, so that its memory is free
-        self.llm = _watched(self._make())
+
+    def _started(self) -> Any:
+        """The LLM, made again if the last one has ended; a call that fails, or is interrupted, leaves none."""
+        if self.llm is None and self._make is not None:
+            try:
+                self.llm = watched(self._make())
+            except Exception as error:
+                raise EngineError(f"vLLM cannot be started again ({error})") from error
+        return self.llm
 
     def _abort(self) -> None:
         """After an interrupt, an engine must not go on with what nobody waits for."""
@@ -202,7 +210,7 @@ class _Outputs:
         return getattr(self._outputs, name)
 
 
-def _watched(llm: Any) -> Any:
+def watched(llm: Any) -> Any:
     """An LLM that cannot be waited at for ever."""
     core = llm.llm_engine.engine_core
     outputs = getattr(core, "outputs_queue", None)

@@ -47,10 +47,11 @@ class Server:
     """
 
     def __init__(self, llm: Any, kind: Kind, owned: bool):
+        from smcgen.text.engines._llm import watched
         from smcgen.text.engines._vllm_shared import share
 
         share()
-        self._llm: Any = llm
+        self._llm: Any = watched(llm)
         self._kind: Kind = kind
         self._owned = owned
         self._engine = threading.Lock()  # held by the thread that runs the engine
@@ -104,9 +105,9 @@ class Server:
             # its requests and cache may be in any state
             self._dead = error
         except BaseException:
-            self._recover()
             with self._mutex:  # the others' answers are still wanted
                 self._queue = [j for j in jobs if not (j.done or j is mine)] + self._queue
+            self._recover()
             raise
         for job in jobs:
             if not job.done:
@@ -128,9 +129,10 @@ class Server:
         try:
             engine = self._llm.llm_engine
             engine.abort_request(list(engine.output_processor.request_states), internal=True)
-            if not self._llm.reset_prefix_cache():
+            here = hasattr(engine, "model_executor")  # an engine elsewhere has not been interrupted
+            if here and not self._llm.reset_prefix_cache():
                 raise RuntimeError("interrupted, and its cache cannot be cleared")
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C again, too: the first one is raised in any case
             self._dead = error
 
     def close(self) -> None:

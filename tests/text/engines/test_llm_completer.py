@@ -90,6 +90,23 @@ def test_a_dead_engine_is_made_again_and_asked_the_same():
         extend(VLLMRequests(FakeLLM(faults=[dead()])))
 
 
+@pytest.mark.parametrize("fault", [RuntimeError("no memory"), KeyboardInterrupt()])
+def test_what_cannot_be_started_again_is_tried_again_when_it_is_next_asked(fault):
+    made = iter([FakeLLM(faults=[dead()]), fault, FakeLLM()])
+
+    def make():
+        one = next(made)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    engine = VLLMRequests(make)
+    known = isinstance(fault, RuntimeError)
+    with pytest.raises(EngineError if known else KeyboardInterrupt, match="no memory" * known):
+        extend(engine)
+    assert extend(engine).tokens.tolist() == extend(VLLMRequests(FakeLLM())).tokens.tolist()
+
+
 def test_an_interrupt_leaves_nothing_to_write():
     llm = FakeLLM(faults=[KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):

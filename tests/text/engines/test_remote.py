@@ -469,3 +469,19 @@ def test_closing_ends_what_is_under_way():
             thread.join(30)
         assert not thread.is_alive()
     assert "closed" in errors[0]
+
+
+def test_an_answer_that_is_garbled_on_its_way_is_asked_for_again():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+    answers = [head + b"Content-Encoding: gzip\r\n\r\nno", head + b"\r\n{}"]
+
+    def serve():
+        for answer in answers:
+            with listening.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}", backoff=0.01)
+        assert client.post("/", [{}]) == [{}]

@@ -22,13 +22,8 @@ from smcgen.text.engines._vllm.drawing import Drawing
 from smcgen.text.engines._vllm.port import Port
 from smcgen.text.engines._vllm.processor import HANDLE
 from smcgen.text.engines._vllm.rewriting import Rewriter
-from smcgen.text.engines._vllm.scheduler import FORK, SCORE, ParticleScheduler
+from smcgen.text.engines._vllm.scheduler import FORK, SCORE, STARVED, ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
-
-_STARVED = (
-    "out of KV memory: not even one text fits; raise kv_cache_memory_bytes (or gpu_memory_utilization), "
-    "or lower max_length"
-)
 
 
 class Core:
@@ -43,7 +38,7 @@ class Core:
     def __init__(self, build: Any, restarts: int):
         self._build, self.restarts = build, restarts
         self._condition = threading.Condition()
-        self._pumping = False
+        self._pumping = 0  # the thread that steps the engine
         self._inbox: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._open: list[Any] = []  # writers at work
         self._failures: dict[Any, BaseException] = {}
@@ -96,9 +91,9 @@ class Core:
         """
         with self._condition:
             self._alive()
-            self._inbox.append(lambda: self._start(writer, rows))
-            self._open.append(writer)
             try:
+                self._inbox.append(lambda: self._start(writer, rows))
+                self._open.append(writer)
                 while writer in self._open:
                     if self._pumping:
                         self._condition.wait()
@@ -116,6 +111,7 @@ class Core:
     def close(self) -> None:
         """Shut the engine down; who still writes is told."""
         with self._condition:
+            self._outside()
             while self._pumping:
                 self._condition.wait()
             if self.dead is None:
@@ -123,7 +119,12 @@ class Core:
                 self._build.shut(self.engine)
             self.engine = None
 
+    def _outside(self) -> None:
+        if self._pumping == threading.get_ident():
+            raise EngineError("a function called in a step of the engine needs another engine")
+
     def _alive(self) -> None:
+        self._outside()
         if self.dead is not None:
             why = f"the engine is gone ({type(self.dead).__name__}: {self.dead}); make a new one"
             raise EngineError(why) from self.dead
@@ -132,16 +133,18 @@ class Core:
         """Do what waits for the engine to stand still."""
         try:
             if self._suspect:
-                self._suspect = False
                 self._again(rebuild=False)
             while self._inbox and self.dead is None:
                 self._inbox.pop(0)()
         except Exception as error:
             self._died(error)
+        except BaseException:  # Ctrl-C: somebody's rows may have begun by half
+            self._suspect = True
+            raise
 
     def _pump(self, writer: Any) -> None:
         """Step the engine until `writer` has what it asked for. The lock is held outside of steps."""
-        self._pumping = True
+        self._pumping = threading.get_ident()
         try:
             while True:
                 self._drain()
@@ -153,7 +156,7 @@ class Core:
                 finally:
                     self._condition.acquire()
         finally:
-            self._pumping = False
+            self._pumping = 0
             self._condition.notify_all()
 
     def _turn(self) -> None:
@@ -171,19 +174,14 @@ class Core:
         out = self._port.step()
         self._drawing.tell()
         self._there.difference_update(out.finished)
-        for name, logs in out.prompt_logs.items():
-            writer, row = self._where.get(name, (None, 0))
-            if writer is not None:
-                writer.scored(row, logs)
+        for name, writer, row in self._drawing.whose(out.prompt_logs):
+            writer.scored(row, out.prompt_logs[name])
         advanced: dict[Any, list[int]] = defaultdict(list)
-        for name in out.got_token:
-            writer, row = self._where.get(name, (None, 0))
-            if writer is not None:
-                advanced[writer].append(row)
-        for name, tokens in self.scheduler.take_prefilled().items():
-            writer, _ = self._where.get(name, (None, 0))
-            if writer is not None:
-                writer.read(tokens)
+        for _, writer, row in self._drawing.whose(out.got_token):
+            advanced[writer].append(row)
+        read = self.scheduler.take_prefilled()
+        for name, writer, _ in self._drawing.whose(read):
+            writer.read(read[name])
         while self._drawing.broken:
             self._fail(*self._drawing.broken.popitem())
         for writer in [w for w in advanced if w in self._open]:
@@ -195,7 +193,7 @@ class Core:
 
     def _starved(self) -> None:
         """No text finds room, though all that pause have given theirs: the first in line cannot be."""
-        error = EngineError(_STARVED)
+        error = EngineError(STARVED)
         writer, _ = self._where.get(self.scheduler.first_waiting(), (None, 0))
         for one in [writer] if writer in self._open else list(self._open):
             self._fail(one, error)
@@ -234,19 +232,19 @@ class Core:
             )
             try:
                 self._again(rebuild=True)
-            except Exception as another:
+            except BaseException as another:
                 self._end(another)
+                if not isinstance(another, Exception):  # Ctrl-C
+                    raise
         elif self.dead is None:
             self._end(error)
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: BaseException) -> None:
         """Nothing can be written any more."""
         self.dead = error
         for writer in list(self._open):
-            self._failures[writer] = EngineError(
-                f"the engine died: {type(error).__name__}: {error}"
-            )
-            self._failures[writer].__cause__ = error
+            told = EngineError(f"the engine died: {type(error).__name__}: {error}")
+            told.__cause__, self._failures[writer] = error, told
             self._closed(writer)
 
     def _again(self, rebuild: bool) -> None:
@@ -259,11 +257,13 @@ class Core:
             self._make()
         else:
             self._abort(list(self._there))
+            self._rewrite.forget()
             # blocks are named when they are scheduled: some may never have been computed
             if not self.engine.reset_prefix_cache():
                 raise EngineError("interrupted in a step that had requests of others in it")
         for writer in list(self._open):
             self._start(writer, writer.active)
+        self._suspect = False
 
     def _start(self, writer: Any, rows: Sequence[int]) -> None:
         """Rows go on with their requests, or get one."""
@@ -289,12 +289,12 @@ class Core:
         extra: dict[str, Any] = {SCORE: writer.scores(row) - 1} if scores else {HANDLE: name}
         if writer.parents[row] in self._there:
             extra[FORK] = writer.parents[row]
+        self._there.add(name)  # first: what an interrupt leaves there can be aborted
         self._port.add(name, writer.text(row), extra, scores)
-        self._there.add(name)
         writer.parents[row] = None
 
     def _abort(self, names: Iterable[str | None]) -> None:
         gone = self._there.intersection(names)
-        self._there -= gone
         if gone and self.dead is None:
             self._port.abort(list(gone))
+        self._there -= gone

@@ -1,7 +1,7 @@
 """Drawing the next token of every particle in a batch, inside a step of the engine."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -24,6 +24,10 @@ class Drawing:
         self.where: dict[str, tuple[Any, int]] = {}
         self.broken: dict[Any, BaseException] = {}
         self._told: list[tuple[torch.Tensor, Any, list[tuple[Any, Any]]]] = []  # drawn in this step
+
+    def whose(self, names: Iterable[str]) -> list[tuple[str, Any, int]]:
+        """Requests with their populations and rows, but for those that nobody wants any more."""
+        return [(name, *found) for name in names if (found := self.where.get(name)) is not None]
 
     def __call__(
         self, logits: torch.Tensor, places: Sequence[int], names: Sequence[str]

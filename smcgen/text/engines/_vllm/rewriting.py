@@ -43,6 +43,11 @@ class Rewriter:
         """Tell the model runner; before each step of the engine."""
         self._rows.flush()
 
+    def forget(self) -> None:
+        """After an interrupt, when all requests have been aborted: nothing waits to be copied."""
+        self._scheduler.forget_copies()
+        self._rows.forget()
+
     def _one(self, name: str, of: str) -> bool:
         there = self._scheduler.requests
         mine, theirs = there.get(name), there.get(of)

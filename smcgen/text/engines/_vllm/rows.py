@@ -48,6 +48,8 @@ class V1Rows:
     def flush(self) -> None:
         """Nothing waits."""
 
+    forget = flush
+
 
 class V2Rows:
     """The V2 runner has a slot for each request, in tables on the device: all that are rewritten change at once.
@@ -78,6 +80,7 @@ class V2Rows:
         pairs = np.array(list(self._sources.items())).T
         to, source = pairs
         self._sources.clear()
+        self._blocks.apply_staged_writes()  # now: a step may give a slot, and write its row, again
         states = self._states
         for counts in (
             states.max_seq_len,
@@ -93,3 +96,11 @@ class V2Rows:
         tables = (states.total_len.gpu, states.num_computed_tokens.gpu, states.last_sampled_tokens)
         for table in tables:
             table[there] = table[here]
+
+    def forget(self) -> None:
+        """Nobody has a slot any more: drop what waits, and what an interrupted step was about to write."""
+        self._sources.clear()
+        states = self._states
+        counts = (states.total_len, states.all_token_ids, states.num_computed_tokens)
+        for staged in (*self._blocks.block_tables, *counts):
+            staged.clear_staged_writes()

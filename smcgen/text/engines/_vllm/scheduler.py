@@ -17,6 +17,10 @@ from vllm.v1.request import Request, RequestStatus
 
 FORK = "smcgen_fork_from"  # request id of the parent
 SCORE = "smcgen_score_from"  # tokens before this position may come from a cache, later ones may not
+STARVED = (
+    "out of KV memory: not even one text fits; raise kv_cache_memory_bytes (or gpu_memory_utilization), "
+    "or lower max_length"
+)
 
 
 class ParticleScheduler(Scheduler):
@@ -205,6 +209,11 @@ class ParticleScheduler(Scheduler):
         manager.req_to_blocks[name], manager.num_cached_block[name] = blocks, whole
         self.forked += 1
         return [block.block_id for block in blocks]
+
+    def forget_copies(self) -> None:
+        """Let go of blocks that wait to be copied, for nobody."""
+        _, blocks = self.kv_cache_manager.take_kv_cache_block_copies()
+        self.kv_cache_manager.block_pool.free_blocks(blocks)
 
 
 def _extra(request: Request, name: str) -> Any:

@@ -135,7 +135,9 @@ class VLLMSession:
                 heirs.add(a)
                 self.requests[row] = request
                 self._core.move(request, self, row)
-        self._lend({a: r for a, r in enumerate(old) if r is not None and a not in heirs})
+        spare = {a: r for a, r in enumerate(old) if r is not None and a not in heirs}
+        self._leave(spare)
+        self._lend(spare)
         texts = self._texts
         self._texts = [
             texts[a] if a == i else [*texts[a]] for i, a in enumerate(ancestors.tolist())
@@ -143,6 +145,14 @@ class VLLMSession:
         self._room = self._room[ancestors]
         for factor in self.factors:
             factor.take(ancestors)
+
+    def _leave(self, spare: dict[int, str]) -> None:
+        """A request that copies wait for, and whose own row is another now, goes to one of them as it is."""
+        owners = {request: a for a, request in spare.items()}
+        for row, parent in enumerate(self.parents):
+            if parent in owners:
+                self.requests[row], self.parents[row] = spare.pop(owners.pop(parent)), None
+                self._core.move(parent, self, row)
 
     def _lend(self, spare: dict[int, str]) -> None:
         """Requests of rows whose texts nobody has any more go to copies, which rewrite them; the rest end."""

@@ -1,0 +1,161 @@
+"""The vLLM engine interrupted at awkward moments, asked from within, and told to copy copies."""
+
+import threading
+import time
+from functools import reduce
+from unittest.mock import Mock
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from smcgen.core.cost import Meter
+from smcgen.errors import EngineError
+from smcgen.text import FunctionReward, Step
+from smcgen.text.engines.base import Law
+from smcgen.text.prompts import encode
+from smcgen.text.randomness import StepRandomness
+from tests.text import vllm_tiny
+from tests.text.vllm_tiny import assert_same, run
+
+pytestmark = [vllm_tiny.needs_vllm, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return vllm_tiny.engine()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    "where", ["_rewrite._rows flush", "scheduler schedule", "_port add", "_port abort"]
+)
+def test_ctrl_c_where_requests_begin_end_and_are_copied(engine, where, after):
+    """What waits to be copied, or was told to the engine and not yet noted, is let go of."""
+    steers = FunctionReward(lambda texts: [2.0 * t.count("a") - t.count(".") for t in texts])
+    options = {"step": 3, "n": 8, "potential": steers, "ess_threshold": 1.0}
+    path, name = where.split()
+    owner = reduce(getattr, path.split("."), engine._core)
+    real, calls = getattr(owner, name), []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == {"add": 3, "abort": 1}.get(name, 5):
+            if after:
+                real(*args)
+            raise KeyboardInterrupt
+        return real(*args)
+
+    setattr(owner, name, interrupted)
+    run(engine, "ab", **options)
+    delattr(owner, name)
+    assert_same(run(engine, "ab", **options), run(vllm_tiny.twin(), "ab", **options))
+    assert not engine._core.scheduler.requests
+
+
+def test_ctrl_c_while_texts_of_another_thread_begin(engine):
+    """The thread that is interrupted lets them in for both; the other's texts are not forgotten."""
+    core, found = engine._core, []
+    start, step = core._start, core._port.step
+    options = {"n": 8, "step": 20, "tokens": 60, "seed": 5}
+    thread = threading.Thread(
+        target=lambda: found.append(run(engine, "ab", **options)), daemon=True
+    )
+
+    def until_the_other_asks():
+        core._port.step = step
+        thread.start()
+        while not core._inbox:
+            time.sleep(0.001)
+        core._start = interrupted
+        return step()
+
+    def interrupted(writer, rows):
+        if len(rows) == options["n"]:
+            core._start = start
+            raise KeyboardInterrupt
+        start(writer, rows)
+
+    core._port.step = until_the_other_asks
+    assert run(engine, "ab", n=4).num_steps < 2
+    thread.join(20)
+    assert not thread.is_alive()
+    assert_same(found[0], run(vllm_tiny.twin(), "ab", **options))
+
+
+def test_ctrl_c_while_a_dead_engine_is_built_again():
+    with vllm_tiny.new_engine(restarts=1) as mortal:
+        core = mortal._core
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(core._port, "step", lambda: 1 / 0)
+            patch.setattr(core, "_make", Mock(side_effect=KeyboardInterrupt))
+            assert run(mortal, "ab", n=4).num_steps == 0
+        with pytest.raises(EngineError, match="make a new one"):
+            run(mortal, "ab", n=4)
+
+
+def test_a_function_in_a_step_cannot_ask_the_engine_of_that_step(engine):
+    prompt = encode(engine.tokenizer, "ab")
+
+    def asks(text):
+        return engine.score([prompt], [[0]])[0] < 0
+
+    with pytest.raises(EngineError, match="another engine"):
+        run(engine, "ab", step=asks)
+    with pytest.raises(EngineError, match="another engine"):
+        run(engine, "ab", step=lambda text: engine.close())
+    assert_same(run(engine, "ab"), run(vllm_tiny.twin(), "ab"))
+
+
+def test_copies_of_copies(engine):
+    """Rows are taken several times before they go on: whose request another copies is not rewritten."""
+
+    def steps(of, seed, n=6):
+        session = of.open([encode(of.tokenizer, "ab")], n, Law(), Meter())
+        rng, rows = np.random.default_rng(seed), np.arange(n)
+        for key in jax.random.split(jax.random.key(seed), (5, 1)):
+            limits = np.full(n, 60)
+            yield session.extend(rows, Step(tokens=3), limits, StepRandomness(key, n))
+            for _ in range(3):
+                session.take(rng.integers(0, n, n))
+        session.close()
+
+    for seed in range(3):
+        for ours, theirs in zip(steps(engine, seed), steps(vllm_tiny.twin(), seed), strict=True):
+            np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+            np.testing.assert_allclose(ours.log_base, theirs.log_base, atol=1e-3)
+
+
+def test_slots_of_the_v2_runner_change_at_once_and_before_a_step_may_give_them_again():
+    from vllm.v1.request import Request
+
+    from smcgen.text.engines._vllm.rows import V2Rows
+
+    counts = ("max_seq_len", "num_computed_prefill_tokens", "num_computed_tokens_np")
+    lengths = ("prompt_len", "prefill_len")
+    states = Mock(device=torch.device("cpu"), req_id_to_index={"a": 0, "b": 1, "c": 2, "d": 3})
+    for name in counts:
+        setattr(states, name, np.arange(4))
+    for name in lengths:
+        getattr(states, name).np = np.arange(4)
+    states.last_sampled_tokens = torch.arange(4)[:, None]
+    states.total_len.gpu, states.num_computed_tokens.gpu = torch.arange(4), torch.arange(4)
+    runner = Mock(req_states=states, model_config=Mock(uses_mrope=False))
+    rows = V2Rows(runner)
+    for name, of in (("a", "b"), ("b", "c"), ("d", "a"), ("c", "d")):
+        rows.rewrite(name, of, Mock(spec=Request), [7])
+    rows.flush()
+    told = [call[0] for call in runner.block_tables.method_calls]
+    assert told == ["append_block_ids"] * 4 + ["apply_staged_writes"]
+    tables = [getattr(states, name) for name in counts]
+    tables += [getattr(states, name).np for name in lengths]
+    tables += [states.total_len.gpu, states.num_computed_tokens.gpu]
+    assert [t.tolist() for t in tables] == [[1, 2, 1, 1]] * 7
+    assert states.last_sampled_tokens.tolist() == [[1], [2], [1], [1]]
+    rows.rewrite("a", "b", Mock(spec=Request), [7])
+    runner.block_tables.block_tables = [Mock()]
+    rows.forget()
+    runner.block_tables.block_tables[0].clear_staged_writes.assert_called_once()
+    rows.flush()
+    assert states.max_seq_len.tolist() == [1, 2, 1, 1]
