@@ -150,8 +150,8 @@ class Core:
                 self._drain()
                 if writer not in self._open:
                     return
-                self._condition.release()
                 try:
+                    self._condition.release()  # in here: Ctrl-C comes when it has returned
                     self._turn()
                 finally:
                     self._condition.acquire()
