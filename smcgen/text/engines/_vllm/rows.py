@@ -22,14 +22,16 @@ class V1Rows:
         return name in self._requests
 
     def rewrite(self, name: str, of: str, request: Request, blocks: list[int]) -> None:
-        """`request`, called `name`, has become a copy of `of`, with these blocks."""
+        """`request`, called `name`, has become a copy of `of`, with these blocks; empty: with those it had."""
         mine, batch, known = self._requests[name], self._batch, request.num_computed_tokens
         mine.prompt_token_ids, mine.num_prompt_tokens = (
             request.prompt_token_ids,
             request.num_prompt_tokens,
         )
         mine.output_token_ids[:] = request._output_token_ids  # the batch holds this list
-        mine.block_ids, mine.num_computed_tokens = (blocks,), known
+        mine.num_computed_tokens = known
+        if blocks:
+            mine.block_ids = (blocks,)
         row = batch.req_id_to_index.get(name)
         if row is None:
             return
@@ -42,8 +44,9 @@ class V1Rows:
         batch.num_prompt_tokens[row] = request.num_prompt_tokens
         batch.num_tokens_no_spec[row] = length
         batch.num_computed_tokens_cpu[row] = known
-        batch.block_table.clear_row(row)
-        batch.block_table.add_row((blocks,), row)
+        if blocks:
+            batch.block_table.clear_row(row)
+            batch.block_table.add_row((blocks,), row)
 
     def flush(self) -> None:
         """Nothing waits."""
@@ -68,10 +71,11 @@ class V2Rows:
         return name in self._slots
 
     def rewrite(self, name: str, of: str, request: Request, blocks: list[int]) -> None:
-        """`request`, called `name`, has become a copy of `of`, with these blocks."""
+        """`request`, called `name`, has become a copy of `of`, with these blocks; empty: with those it had."""
         slot, source = self._slots[name], self._slots[of]
         self._sources[slot] = self._sources.get(source, source)
-        self._blocks.append_block_ids(slot, (blocks,), overwrite=True)
+        if blocks:
+            self._blocks.append_block_ids(slot, (blocks,), overwrite=True)
 
     def flush(self) -> None:
         """Change what waits to be changed: once before a step, since vLLM's buffers for that are few."""

@@ -183,32 +183,33 @@ class ParticleScheduler(Scheduler):
     def share_blocks(self, name: str, of: str, known: int) -> list[int] | None:
         """A request's blocks become those of another's first `known` tokens; if the last is not full, a copy of it.
 
-        Returns their ids; None, and nothing has changed, if there is no block for the copy.
+        Returns their ids, empty if they are those that it had; None, and nothing has changed, if there is no block for
+        the copy.
         """
         manager = self.kv_cache_manager.coordinator.single_type_managers[0]
         pool = self.kv_cache_manager.block_pool
         mine, theirs = manager.req_to_blocks[name], manager.req_to_blocks[of]
         whole, rest = divmod(known, manager.block_size)
         blocks = theirs[:whole]
-        new, gone = blocks, mine
-        if mine[:whole] == blocks:  # texts that parted a moment ago
-            new, gone = [], mine[whole:]
+        same = mine[:whole] == blocks  # texts that parted a moment ago
+        new, gone = ([], mine[whole:]) if same else (blocks, mine)
         pool.touch(new)  # before its own are freed, which may be the same
         if rest:
             if gone and pool.is_block_writable(gone[-1]):
                 last = gone.pop()
             elif pool.get_num_free_blocks():
-                last = pool.get_new_blocks(1)[0]
+                last, same = pool.get_new_blocks(1)[0], False
             else:
                 pool.free_blocks(reversed(new))
                 return None
             pool.touch([theirs[whole], last])  # vLLM lets go of both when they are copied
             manager._pending_cow_copies.append((theirs[whole], last))
             blocks = [*blocks, last]
+        same = same and not gone
         pool.free_blocks(reversed(gone))
         manager.req_to_blocks[name], manager.num_cached_block[name] = blocks, whole
         self.forked += 1
-        return [block.block_id for block in blocks]
+        return [] if same else [block.block_id for block in blocks]
 
     def forget_copies(self) -> None:
         """Let go of blocks that wait to be copied, for nobody."""
