@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,15 @@ TOKENS = 100
 AIM = 1 / 3
 
 
-@contextmanager
-def at_rest(process: int) -> Iterator[None]:
-    """A process, or a group of them (a negative number), does not run meanwhile: waiting takes a part of a core."""
-    os.kill(process, signal.SIGSTOP)
+def alone(processes: Sequence[int], side: Callable[[], Any]) -> Any:
+    """A side, while processes, or groups of them (negative numbers), do not run: waiting takes a part of a core."""
     try:
-        yield
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        return side()
     finally:
-        os.kill(process, signal.SIGCONT)
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 @contextmanager
@@ -148,19 +149,16 @@ def peer_rows(report: Report, model: Path, python: str | None, full: bool) -> No
                 slow = task.get("at_once") == 1 or task["what"] == "genlm"
                 if not slow or n == 16 or full:
                     repeats = 1 if slow and not full else 3
-                    run = partial(ours, engine, n, *settings)
-
-                    def alone(run: Any = run) -> dict[str, Any]:
-                        with at_rest(-server_group), at_rest(-asker):
-                            return run()
-
-                    compare(report, ask, alone, f"{name}, n = {n}", task, n, repeats)
+                    side = partial(
+                        alone, (-server_group, -asker), partial(ours, engine, n, *settings)
+                    )
+                    compare(report, ask, side, f"{name}, n = {n}", task, n, repeats)
 
 
 def compare(
     report: Report,
     ask: Any,
-    ours: Any,
+    side: Callable[[], dict[str, Any]],
     name: str,
     task: dict[str, Any],
     n: int,
@@ -171,8 +169,8 @@ def compare(
     if "error" in first:
         print(f"{name}: skipped ({first['error']})")
         return
-    ours()
-    pairs = [(ask(**task, n=n), ours()) for _ in range(repeats)]
+    side()
+    pairs = [(ask(**task, n=n), side()) for _ in range(repeats)]
     took = np.array([[1000 * s["seconds"] / s["tokens"] for s in pair] for pair in pairs])
     ratios = took[:, 1] / took[:, 0]
     level = "token level" if task["what"] == "genlm" else "step level"

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import torch
 
 from benchmarks._report import Report, alternating, median_and_spread, seconds
 from benchmarks._sizes import VOCAB, add_size
-from benchmarks._vllm_peers import at_rest, peer_rows
+from benchmarks._vllm_peers import alone, peer_rows
 from benchmarks._vllm_sides import (
     ENGINE,
     TOKENS,
@@ -152,19 +151,11 @@ def usual_rows(
         steered = Steered(engine, prompt, n)
         sides = {
             f"vllm.LLM, n = {n}": partial(generate, n),
-            f"step level, n = {n}": partial(beside, cores, steered),
+            f"step level, n = {n}": partial(alone, cores, steered),
         }
         found = list(ratio_rows(report, sides, n * TOKENS, repeats).values())
         report.aim(f"step_level_over_vllm_llm_n{n}", found[1], 1.15)
     llm.llm_engine.engine_core.shutdown()
-
-
-def beside(processes: Sequence[int], side: Callable[[], float]) -> float:
-    """Seconds of a side while these processes do not run: one that waits takes a part of a core."""
-    with ExitStack() as stack:
-        for process in processes:
-            stack.enter_context(at_rest(process))
-        return side()
 
 
 def main() -> None:

@@ -47,12 +47,14 @@ class StepRandomness:
 
     def uniforms(self, position: int) -> Float64[np.ndarray, " rows"]:
         """One uniform strictly inside (0, 1) per row, 52 random bits, for the step's token `position`."""
-        block, column, width, start = 0, position, FIRST, min(position, 1)
         if position >= FIRST:
-            (block, column), width, start = divmod(position - FIRST, BLOCK), BLOCK, 0
-            block += 1
+            block, column = divmod(position - FIRST, BLOCK)
+            block, width, start, end = block + 1, BLOCK, 0, BLOCK
+        else:
+            block, column, width = 0, position, FIRST
+            start, end = (0, 1) if position == 0 else (1, FIRST)
         if (block, start) not in self._drawn:
-            columns = np.arange(start, width if block or start else 1, dtype=np.uint32)
+            columns = np.arange(start, end, dtype=np.uint32)
             places = np.arange(self._n, dtype=np.uint32)[:, None] * np.uint32(width) + columns
             words = places.reshape(-1, 1) * np.uint32(2) + np.arange(2, dtype=np.uint32)
             bits = _bits(self._keys, block, words.reshape(1, -1)).reshape(-1, len(columns), 2)

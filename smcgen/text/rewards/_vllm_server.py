@@ -47,8 +47,8 @@ class Server:
     """
 
     def __init__(self, llm: Any, kind: Kind, owned: bool):
-        from smcgen.text.engines._llm import watched
         from smcgen.text.engines._vllm_shared import share
+        from smcgen.text.engines._vllm_watched import watched
 
         share()
         self._llm: Any = watched(llm)

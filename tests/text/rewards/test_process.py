@@ -41,9 +41,8 @@ def test_incremental_equals_recomputation(name, batch_size):
     session = open_reward(ref, writer, meter, batch_size=batch_size)
     ids = ref.ids
     prefilled = meter.read().reward_tokens
-    held = [(0,)] * len(
-        writer.steps
-    )  # where each row was read to, last of all what its cache holds
+    # where each row was read to, last of all what its cache holds
+    held = [(0,)] * len(writer.steps)
     expected, calls = 0, 0
     alive = np.ones(len(held), bool)
     for _ in range(9):
