@@ -3,7 +3,6 @@
 import weakref
 from typing import Any, cast
 
-import torch
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from smcgen.errors import EngineError, InvalidArgument
@@ -47,7 +46,7 @@ class Adopted:
         share()
 
     def __call__(self, draw: Any) -> Any:
-        """The engine, with our scheduler's methods and a processor that asks `draw`."""
+        """The engine, with our scheduler's methods, that asks `draw` for tokens."""
         engine, self._engine = self._engine, None
         if engine is None:
             raise EngineError("an LLM that somebody else has made cannot be built again")
@@ -55,11 +54,11 @@ class Adopted:
         if type(scheduler) is Scheduler:
             scheduler.__class__ = ParticleScheduler
             cast("ParticleScheduler", scheduler).adopt()
-        processor = processor_of(weakly(draw))(self.config)
         runner = engine.model_executor.driver_worker.worker.model_runner
         if self.config.use_v2_model_runner:
-            runner.sampler.logits_processors.append(processor)
+            ask_v2(engine, draw)
         else:
+            processor = processor_of(weakly(draw))(self.config)
             runner.input_batch.logitsprocs.non_argmax_invariant.append(processor)
         return engine
 
@@ -78,11 +77,15 @@ def weakly(draw: Any) -> Any:
     """`draw` while it is there (vLLM never forgets a processor class), else nothing is drawn."""
     asked = weakref.ref(draw)
 
-    def call(logits: torch.Tensor, *args: Any) -> Any:
+    def call(*args: Any) -> Any:
         found = asked()
-        if found is None:
-            nothing = torch.zeros(0, dtype=torch.int64, device=logits.device)
-            return nothing, nothing
-        return found(logits, *args)
+        return [] if found is None else found(*args)
 
     return call
+
+
+def ask_v2(engine: Any, draw: Any) -> None:
+    """Have an engine's V2 runner ask `draw` for tokens."""
+    from smcgen.text.engines._vllm.sampler import install  # of what only this runner needs
+
+    install(engine.model_executor.driver_worker.worker.model_runner.sampler, draw)

@@ -11,7 +11,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from smcgen.errors import EngineError, InvalidArgument
 from smcgen.hub import load_config, load_tokenizer, source_of
-from smcgen.text.engines._vllm.adopt import weakly
+from smcgen.text.engines._vllm.adopt import ask_v2, weakly
 from smcgen.text.engines._vllm.processor import processor_of
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
 from smcgen.text.engines._vllm_env import in_process
@@ -60,13 +60,17 @@ class Build:
         self.config = self._configured()
 
     def __call__(self, draw: Any) -> LLMEngine:
-        """An engine whose tokens `draw` draws (held weakly)."""
+        """An engine whose tokens `draw` draws."""
         config = self._configured()
-        config.model_config.logits_processors = [processor_of(weakly(draw))]
+        if not config.use_v2_model_runner:
+            config.model_config.logits_processors = [processor_of(weakly(draw))]
         try:
             share()
             with in_process():
-                return LLMEngine.from_vllm_config(config, UsageContext.LLM_CLASS, None, True)
+                engine = LLMEngine.from_vllm_config(config, UsageContext.LLM_CLASS, None, True)
+            if config.use_v2_model_runner:
+                ask_v2(engine, draw)
+            return engine
         except (ValueError, RuntimeError, MemoryError) as error:
             raise EngineError(f"vLLM cannot start on {self._source}: {error}") from error
 
