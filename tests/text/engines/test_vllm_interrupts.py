@@ -141,11 +141,18 @@ def test_slots_of_the_v2_runner_change_at_once_and_before_a_step_may_give_them_a
         getattr(states, name).np = np.arange(4)
     states.last_sampled_tokens = torch.arange(4)[:, None]
     states.total_len.gpu, states.num_computed_tokens.gpu = torch.arange(4), torch.arange(4)
-    runner = Mock(req_states=states, model_config=Mock(uses_mrope=False))
+    caches = [torch.arange(12.0).reshape(6, 2) + 100 * layer for layer in range(2)]
+    before = [cache.clone().reshape(3, 4) for cache in caches]
+    runner = Mock(
+        req_states=states,
+        model_config=Mock(uses_mrope=False),
+        kv_caches=[*caches, caches[0]],
+        kv_cache_config=Mock(num_blocks=3),
+    )
     rows = V2Rows(runner)
     for name, of in (("a", "b"), ("b", "c"), ("d", "a"), ("c", "d")):
         rows.rewrite(name, of, Mock(spec=Request), [7])
-    rows.flush()
+    rows.flush(begins=True)
     told = [call[0] for call in runner.block_tables.method_calls]
     assert told == ["append_block_ids"] * 4 + ["apply_staged_writes"]
     tables = [getattr(states, name) for name in counts]
@@ -157,5 +164,12 @@ def test_slots_of_the_v2_runner_change_at_once_and_before_a_step_may_give_them_a
     runner.block_tables.block_tables = [Mock()]
     rows.forget()
     runner.block_tables.block_tables[0].clear_staged_writes.assert_called_once()
-    rows.flush()
+    rows.flush(begins=True)
     assert states.max_seq_len.tolist() == [1, 2, 1, 1]
+    rows.copy_blocks([(0, 1), (2, 0)])
+    for cache, old in zip(caches, before, strict=True):
+        assert torch.equal(cache.reshape(3, 4), old[[2, 0, 2]])
+    runner.block_tables.method_calls.clear()
+    rows.rewrite("a", "b", Mock(spec=Request), [7])
+    rows.flush(begins=False)  # the runner writes its table itself
+    assert [call[0] for call in runner.block_tables.method_calls] == ["append_block_ids"]

@@ -54,6 +54,14 @@ class Core:
         self._port, self._rewrite = Port(self.engine), Rewriter(self.engine)
         self._there: set[str] = set()  # requests that the engine has
 
+    def _unmake(self) -> None:
+        """End the engine and let go of all that knows its memory."""
+        with suppress(Exception):
+            self._build.shut(self.engine)
+        for name in ("engine", "_port", "_rewrite"):  # again, if it has been ended already
+            self.__dict__.pop(name, None)
+        self._drawing.forget()
+
     @property
     def scheduler(self) -> ParticleScheduler:
         return self.engine.engine_core.engine_core.scheduler
@@ -116,8 +124,7 @@ class Core:
                 self._condition.wait()
             if self.dead is None:
                 self._end(EngineError("it was closed"))
-                self._build.shut(self.engine)
-            self.engine = None
+            self._unmake()
 
     def _outside(self) -> None:
         if self._pumping == threading.get_ident():
@@ -250,9 +257,7 @@ class Core:
     def _again(self, rebuild: bool) -> None:
         """Start what is being written anew, from the texts as they are."""
         if rebuild:
-            with suppress(Exception):
-                self._build.shut(self.engine)
-            self.engine = None
+            self._unmake()
             gc.collect()
             self._make()
         else:

@@ -41,7 +41,7 @@ class Drawing:
         self.where: dict[str, tuple[Any, int]] = {}
         self.broken: dict[Any, BaseException] = {}
         self._told: list[tuple[Tensor, Any, list[tuple[Any, np.ndarray, Any]]]] = []
-        self._recorded = Recorded(_drawn, _sees_no_numbers)
+        self.forget()
 
     def whose(self, names: Iterable[str]) -> list[tuple[str, Any, int]]:
         """Requests with their populations and rows, but for those that nobody wants any more."""
@@ -105,6 +105,10 @@ class Drawing:
             start = end
         self._told.append((told, ready, whose))
         return places, tokens
+
+    def forget(self) -> None:
+        """Free what draws hold on a device."""
+        self._recorded = Recorded(_drawn, _sees_no_numbers)
 
     def tell(self) -> None:
         """Let the populations know what was drawn in the step of the engine that is now over."""

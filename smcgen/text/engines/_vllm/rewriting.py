@@ -21,7 +21,12 @@ class Rewriter:
     def __init__(self, engine: Any):
         self._scheduler: ParticleScheduler = engine.engine_core.engine_core.scheduler
         runner = engine.model_executor.driver_worker.worker.model_runner
-        self._rows = (V2Rows if self._scheduler.use_v2_model_runner else V1Rows)(runner)
+        if not self._scheduler.use_v2_model_runner:
+            self._rows = V1Rows(runner)
+            return
+        self._rows = V2Rows(runner)
+        if self._scheduler.forks:
+            self._scheduler.copy_blocks = self._rows.copy_blocks
 
     def __call__(self, writer: Writer, rows: Sequence[int]) -> list[int]:
         """The request of each row becomes a copy of its parent; returns the rows for which that cannot be.
@@ -41,7 +46,7 @@ class Rewriter:
 
     def flush(self) -> None:
         """Tell the model runner; before each step of the engine."""
-        self._rows.flush()
+        self._rows.flush(self._scheduler.begins)
 
     def forget(self) -> None:
         """After an interrupt, when all requests have been aborted: nothing waits to be copied."""
@@ -62,10 +67,8 @@ class Rewriter:
         blocks = self._scheduler.share_blocks(name, of, known)
         if blocks is None:
             return False
-        mine.prompt_token_ids, mine.num_prompt_tokens = (
-            theirs.prompt_token_ids,
-            theirs.num_prompt_tokens,
-        )
+        mine.prompt_token_ids = theirs.prompt_token_ids
+        mine.num_prompt_tokens = theirs.num_prompt_tokens
         mine._output_token_ids[:] = theirs._output_token_ids
         mine._all_token_ids[:] = theirs._all_token_ids
         mine.block_hashes[:] = theirs.block_hashes

@@ -3,11 +3,15 @@
 Requests whose positions are not those of their tokens (M-RoPE) have no rows here: they cannot be rewritten.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 from vllm.v1.request import Request
 
+from smcgen.text._torch.recorded import Recorded, padded
 from smcgen.text._torch.upload import upload
 
 
@@ -48,17 +52,19 @@ class V1Rows:
             batch.block_table.clear_row(row)
             batch.block_table.add_row((blocks,), row)
 
-    def flush(self) -> None:
+    def flush(self, begins: bool) -> None:
         """Nothing waits."""
 
-    forget = flush
+    def forget(self) -> None:
+        """Nothing waits."""
 
 
 class V2Rows:
     """The V2 runner has a slot for each request, in tables on the device: all that are rewritten change at once.
 
     A copy's slot becomes its parent's, which has read all of its text. Its tokens are not copied: the runner looks at
-    them only while it reads a text.
+    them only while it reads a text. Blocks that copies need are copied here, too: on a GPU vLLM launches two
+    operations for each layer of the model, which take the host longer than all else of a copy.
     """
 
     def __init__(self, runner: Any):
@@ -66,6 +72,14 @@ class V2Rows:
         mrope = runner.model_config.uses_mrope
         self._slots: dict[str, int] = {} if mrope else self._states.req_id_to_index
         self._sources: dict[int, int] = {}  # slot -> the one whose contents it is to have
+        self._caches = _by_block(runner.kv_caches, runner.kv_cache_config.num_blocks)
+        states = self._states
+        self._tables = (
+            states.total_len.gpu,
+            states.num_computed_tokens.gpu,
+            states.last_sampled_tokens,
+        )
+        self._copy = Recorded(self._copied, lambda what: True)
 
     def __contains__(self, name: str) -> bool:
         return name in self._slots
@@ -77,15 +91,19 @@ class V2Rows:
         if blocks:
             self._blocks.append_block_ids(slot, (blocks,), overwrite=True)
 
-    def flush(self) -> None:
-        """Change what waits to be changed: once before a step, since vLLM's buffers for that are few."""
+    def flush(self, begins: bool) -> None:
+        """Change what waits to be changed: once before a step, since vLLM's buffers for that are few.
+
+        Args:
+            begins: whether the step may give a slot, and write its row, to a request that begins.
+        """
         if not self._sources:
             return
-        pairs = np.array(list(self._sources.items())).T
-        to, source = pairs
+        pairs = np.array(list(self._sources.items()))
         self._sources.clear()
-        self._blocks.apply_staged_writes()  # now: a step may give a slot, and write its row, again
-        states = self._states
+        if begins:  # else the runner does
+            self._blocks.apply_staged_writes()
+        states, (to, source) = self._states, pairs.T
         for counts in (
             states.max_seq_len,
             states.num_computed_prefill_tokens,
@@ -96,10 +114,22 @@ class V2Rows:
             if (lengths.np[to] != lengths.np[source]).any():
                 lengths.np[to] = lengths.np[source]
                 lengths.copy_to_uva()
-        there, here = upload(pairs, states.device)
-        tables = (states.total_len.gpu, states.num_computed_tokens.gpu, states.last_sampled_tokens)
-        for table in tables:
+        self._copy("slots", self._ready(pairs))
+
+    def copy_blocks(self, copies: Sequence[Any]) -> None:
+        """Copy blocks of all layers; each copy is the numbers of a block and of the one that it is to be like."""
+        self._copy("blocks", self._ready(np.array([(dst, src) for src, dst in copies])))
+
+    def _ready(self, pairs: Int[np.ndarray, "m 2"]) -> Tensor:
+        """Pairs on the device; the last one again and again up to a number that is not new each time."""
+        size = padded(len(pairs))
+        return upload(np.pad(pairs, ((0, size - len(pairs)), (0, 0)), "edge"), self._states.device)
+
+    def _copied(self, what: Any, pairs: Tensor) -> tuple[()]:
+        there, here = pairs.unbind(1)
+        for table in self._tables if what == "slots" else self._caches:
             table[there] = table[here]
+        return ()
 
     def forget(self) -> None:
         """Nobody has a slot any more: drop what waits, and what an interrupted step was about to write."""
@@ -108,3 +138,9 @@ class V2Rows:
         counts = (states.total_len, states.all_token_ids, states.num_computed_tokens)
         for staged in (*self._blocks.block_tables, *counts):
             staged.clear_staged_writes()
+
+
+def _by_block(caches: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The caches of all layers, those that layers share once, as so many blocks each."""
+    different = {cache.data_ptr(): cache for cache in caches}
+    return [cache.unflatten(0, (count, -1)) for cache in different.values()]

@@ -8,7 +8,7 @@ to what vLLM does anyway: the prefix cache, or computing again.
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -42,6 +42,8 @@ class ParticleScheduler(Scheduler):
         self.forks = plain and self.kv_cache_manager.enable_caching
         self.forked = self.missed = 0
         self.idle = 0  # schedules in a row that found no room for anything
+        self.copy_blocks: Callable[[Sequence[Any]], None] | None = None  # if not vLLM, who does
+        self._copies: list[Any] = []  # of blocks, for a step that was not taken
 
     def pause(self, ids: Iterable[str]) -> None:
         """Keep these requests, but do not run them."""
@@ -104,6 +106,7 @@ class ParticleScheduler(Scheduler):
             if request.request_id in self.requests:  # else it was aborted meanwhile
                 self.running.append(request)
         out = super().schedule(*args, **kwargs)
+        self._copies += out.kv_cache_block_copies or ()
         if not out.total_num_scheduled_tokens and (self.waiting or self.running):
             held = [r for r in self.paused.values() if r.status == RequestStatus.RUNNING]
             if held:  # no blocks left for those that run: those that do not run give theirs
@@ -112,12 +115,22 @@ class ParticleScheduler(Scheduler):
                 self.finished_req_ids |= out.finished_req_ids  # its message was not sent
                 self.reset_preempted_req_ids |= out.preempted_req_ids or set()
                 return self.schedule(*args, **kwargs)
+        copies, self._copies = self._copies, []
+        if copies and self.copy_blocks is not None:
+            self.copy_blocks(copies)
+            copies = []
+        out.kv_cache_block_copies = copies or None
         self.idle = 0 if out.total_num_scheduled_tokens else self.idle + 1
         for request_id, count in out.num_scheduled_tokens.items():
             if count > 1:
                 late = count - (not self.requests[request_id].is_prefill_chunk)
                 self.prefilled[request_id] = self.prefilled.get(request_id, 0) + late
         return out
+
+    @property
+    def begins(self) -> bool:
+        """Whether the next step may begin requests, or take preempted ones up again."""
+        return bool(self.waiting or self.kv_holding_waiting or self._withheld)
 
     def first_waiting(self) -> str:
         """The request that is next to run."""
@@ -213,6 +226,7 @@ class ParticleScheduler(Scheduler):
 
     def forget_copies(self) -> None:
         """Let go of blocks that wait to be copied, for nobody."""
+        self._copies.clear()
         _, blocks = self.kv_cache_manager.take_kv_cache_block_copies()
         self.kv_cache_manager.block_pool.free_blocks(blocks)
 

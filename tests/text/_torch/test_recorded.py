@@ -1,0 +1,95 @@
+"""Recorded functions, with a stand-in for CUDA graphs: what is recorded reads its buffers and writes its outputs again."""
+
+import numpy as np
+import pytest
+import torch
+
+from smcgen.text._torch import recorded
+from smcgen.text._torch.recorded import Recorded, padded
+from smcgen.text.engines._vllm.drawing import _drawn, _sees_no_numbers
+from smcgen.text.sampling import Sampling
+from tests.text import vllm_tiny
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """How often something was recorded; nothing but what is recorded may run on what was recorded."""
+    made = []
+
+    def record(work, pool):
+        out = work()
+        made.append(out)
+
+        def launch():
+            for old, new in zip(out, work(), strict=True):
+                old.copy_(new)
+
+        return launch, out
+
+    monkeypatch.setattr(recorded, "on_gpu", lambda tensor: True)
+    monkeypatch.setattr(recorded, "record", record)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    return made
+
+
+def test_room_is_a_power_of_two():
+    assert [padded(n) for n in (1, 8, 9, 16, 17, 256)] == [8, 8, 16, 16, 32, 256]
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("phi", [False, True])
+@pytest.mark.parametrize("proposal", [None, Sampling(0.7, top_k=5)])
+@vllm_tiny.needs_vllm
+def test_recorded_draws_are_draws(recordings, given, phi, proposal):
+    rng, law = np.random.default_rng(0), (Sampling(1.3), proposal)
+    draws = Recorded(_drawn, _sees_no_numbers)
+    for rows in (13, 16, 9, 13, 10, 15, 3, 16):
+        logits = torch.from_numpy(rng.normal(size=(rows, 40))).float()
+        log_phi = torch.from_numpy(rng.normal(size=(rows, 40))).float() if phi else None
+        if log_phi is not None:
+            log_phi[:, ::3] = -torch.inf
+            log_phi[0] = -torch.inf  # nothing is allowed
+        uniforms = rng.uniform(size=rows)
+        tokens = np.where(rng.uniform(size=rows) < 0.5, 1, -1) if given else None
+        there = (None if x is None else torch.from_numpy(x) for x in (uniforms, tokens))
+        expected = _drawn(law, logits.clone(), log_phi, *there)
+        for ours, theirs in zip(
+            draws(law, logits, log_phi, uniforms, tokens), expected, strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    assert len(recordings) == 1  # room for 16; that for 8 was asked for once
+
+
+def test_what_may_look_at_numbers_or_is_large_is_not_recorded(recordings, monkeypatch):
+    double = Recorded(lambda kind, x: (2 * x[:, 0],), lambda kind: kind == "fits")
+    x = torch.ones(3, 5)
+    for _ in range(4):
+        assert double("looks", x)[0].tolist() == [2.0] * 3
+    assert not recordings
+    monkeypatch.setattr(recorded, "_MOST", 39)  # the room is for 8 x 5
+    for _ in range(4):
+        assert double("fits", x)[0].tolist() == [2.0] * 3
+    assert not recordings
+    monkeypatch.setattr(recorded, "_MOST", 40)
+    assert double("fits", x)[0].tolist() == [2.0] * 3
+    assert double("fits", 3 * x)[0].tolist() == [6.0] * 3
+    assert double("fits", 4 * x)[0].tolist() == [8.0] * 3
+    assert len(recordings) == 1
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(recordings, monkeypatch, caplog):
+    def fail(work, pool):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(recorded, "record", fail)
+    double = Recorded(lambda kind, x: (2 * x[:, 0],), lambda kind: True)
+    for k in range(5):
+        assert double("any", torch.full((2, 1), k))[0].tolist() == [2 * k] * 2
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+def test_laws_whose_draws_take_a_second_look():
+    nucleus = Sampling(top_p=0.9)
+    assert _sees_no_numbers((Sampling(0.5, top_k=3), None))
+    assert not _sees_no_numbers((nucleus, None))
+    assert not _sees_no_numbers((Sampling(), nucleus))
