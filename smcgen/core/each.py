@@ -22,6 +22,8 @@ from smcgen.core.smc import smc
 from smcgen.core.status import SMCInterrupted
 from smcgen.errors import InvalidArgument
 
+_PATIENCE = 0.1  # seconds that the first runs wait for each other
+
 
 def smc_each(
     models: Sequence[Model],
@@ -71,8 +73,11 @@ def smc_each(
     results: list[Any] = [None] * len(models)
     errors: list[tuple[int, BaseException]] = []
 
+    line = _StartingLine(min(workers, len(models)))
+
     def run(b: int) -> None:
         def watch(told: Progress) -> None:
+            line.reach(b)
             if callback is not None:
                 callback(b, told)
             if stop.is_set():
@@ -93,6 +98,8 @@ def smc_each(
         except BaseException as error:  # told to the caller once all others are done
             results[b] = getattr(error, "result", None)
             errors.append((b, error))
+        finally:
+            line.reach(b)
 
     with ThreadPoolExecutor(min(workers, len(models)), "smcgen-run") as pool, ExitStack() as stack:
         shown = _nothing
@@ -118,6 +125,27 @@ def smc_each(
         error.result = results  # pyright: ignore[reportAttributeAccessIssue]
         raise error
     return results
+
+
+class _StartingLine:
+    """Where the first runs wait until all of them have begun, so that an engine gets their first steps together.
+
+    Starting threads takes milliseconds for each while others are at work. Whoever needs long is not waited for.
+    """
+
+    def __init__(self, runs: int):
+        self._missing, self._lock, self._all = set(range(runs)), threading.Lock(), threading.Event()
+
+    def reach(self, run: int) -> None:
+        """This run has begun, or ended."""
+        if self._all.is_set():
+            return
+        with self._lock:
+            self._missing.discard(run)
+            if not self._missing:
+                self._all.set()
+        self._all.wait(_PATIENCE)
+        self._all.set()
 
 
 def _nothing(done: int) -> None:

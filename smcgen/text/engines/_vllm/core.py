@@ -7,6 +7,7 @@ scores its texts while others write. The engine is touched by one thread at a ti
 
 import gc
 import threading
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from smcgen.errors import EngineError
+from smcgen.text.engines._vllm.company import Company
 from smcgen.text.engines._vllm.drawing import Drawing
 from smcgen.text.engines._vllm.port import Port
 from smcgen.text.engines._vllm.processor import HANDLE
@@ -38,6 +40,7 @@ class Core:
     def __init__(self, build: Any, restarts: int):
         self._build, self.restarts = build, restarts
         self._condition = threading.Condition()
+        self._company = Company(self._condition)
         self._pumping = 0  # the thread that steps the engine
         self._inbox: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._open: list[Any] = []  # writers at work
@@ -85,6 +88,16 @@ class Core:
             with self._condition:
                 self._inbox.append(lambda: self._abort(gone))
 
+    def joined(self, writer: Writer) -> None:
+        """A population that will write many steps."""
+        with self._condition:
+            self._company.joined(writer)
+
+    def gone(self, writer: Writer) -> None:
+        """It will write no more."""
+        with self._condition:
+            self._company.gone(writer)
+
     def settle(self) -> None:
         """Do what was asked and waits, unless the engine is at work and will do it itself."""
         with self._condition:
@@ -102,6 +115,7 @@ class Core:
             try:
                 self._inbox.append(lambda: self._start(writer, rows))
                 self._open.append(writer)
+                self._company.came(writer)
                 while writer in self._open:
                     if self._pumping:
                         self._condition.wait()
@@ -157,11 +171,16 @@ class Core:
                 self._drain()
                 if writer not in self._open:
                     return
+                if self._company.gather(self._open):
+                    continue  # they have something to be done, too
+                self._company.stepping(self._open)
+                began = time.perf_counter()
                 try:
                     self._condition.release()  # in here: Ctrl-C comes when it has returned
                     self._turn()
                 finally:
                     self._condition.acquire()
+                self._company.stepped(time.perf_counter() - began)
         finally:
             self._pumping = 0
             self._condition.notify_all()
@@ -220,6 +239,7 @@ class Core:
         with self._condition:
             if writer in self._open:
                 self._open.remove(writer)
+                self._company.left(writer)
             self._condition.notify_all()
 
     def _fail(self, writer: Any, error: BaseException) -> None:

@@ -53,6 +53,7 @@ class VLLMSession:
         self._randomness: StepRandomness | None = None
         self._lockstep = False
         self._ahead: set[int] = set()  # rows that wait for the others, in lockstep
+        core.joined(self)
 
     # ---- Session -------------------------------------------------------------------------------
 
@@ -177,6 +178,7 @@ class VLLMSession:
 
     def close(self) -> None:
         """Free everything."""
+        self._core.gone(self)
         self._core.abort(r for r in self.requests if r is not None)
         self._core.settle()
         self.requests = [None] * len(self.requests)
