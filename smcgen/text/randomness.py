@@ -19,9 +19,13 @@ from smcgen.core.place import beside
 # of a token need no more
 FIRST, BLOCK = 4, 32
 _PARITY = 0x1BD11BDA
-_TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))  # bits by which the rounds of a group turn a word to the left
+_TURNS = (
+    (13, 15, 26, 6),
+    (17, 29, 16, 24),
+)  # bits by which the rounds of a group turn a word to the left
 _WORD = 0xFFFFFFFF
 _FEW = 8  # keys that Python's integers fold sooner than NumPy's arrays
+
 
 class StepRandomness:
     """The random numbers of one step of a population.
@@ -75,7 +79,7 @@ def _bits(
 ) -> UInt32[np.ndarray, "problems count"]:
     """These words of `jax.random.bits(jax.random.fold_in(key, block), ...)` of each key."""
     if len(keys) <= _FEW:
-        folded = np.array([_fold(*key, block) for key in keys.tolist()], np.uint32)
+        folded = np.array([_fold(a, b, block) for a, b in keys.tolist()], np.uint32)
     else:
         columns = _threefry(keys[:, :1], keys[:, 1:], np.full((1, 1), block, np.uint32))
         folded = np.concatenate(columns, 1)

@@ -1,7 +1,7 @@
 """A function of tensors whose work on a GPU is recorded once and then launched at once.
 
-A draw is some twenty operations on a few rows. A GPU does them in less time than a host takes to launch them one by one;
-as one CUDA graph they are one launch.
+A draw is some twenty operations on a few rows. A GPU does them in less time than a host takes to launch them one by
+one; as one CUDA graph they are one launch.
 """
 
 import logging

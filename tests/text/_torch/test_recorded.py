@@ -1,4 +1,4 @@
-"""Recorded functions, with a stand-in for CUDA graphs: what is recorded reads its buffers and writes its outputs again."""
+"""Recorded functions, with a stand-in for CUDA graphs: it reads the same buffers and writes the same outputs again."""
 
 import numpy as np
 import pytest

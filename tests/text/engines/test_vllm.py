@@ -100,8 +100,8 @@ def test_copies_take_over_requests_that_nobody_needs(engine, monkeypatch):
     """New requests are for the first texts, and for copies of a text in the place of one that had ended."""
     scheduler = engine._core.scheduler
     pool, before = scheduler.kv_cache_manager.block_pool, scheduler.forked
-    free, new, add = pool.get_num_free_blocks(), [], engine._core._port.add
-    monkeypatch.setattr(engine._core._port, "add", lambda *asked: new.append(add(*asked)))
+    free, new, add = pool.get_num_free_blocks(), [], engine._core._requests._port.add
+    monkeypatch.setattr(engine._core._requests._port, "add", lambda *asked: new.append(add(*asked)))
     for step, n in ((1, 16), (7, 12)):
         kw = {"n": n, "step": step, "ess_threshold": 1.0, "tokens": 70}
         assert_same(run(engine, "ab.", **kw), run(vllm_tiny.twin(), "ab.", **kw))

@@ -23,7 +23,7 @@ def engine():
 
 def fail_once(engine, error, at):
     """The engine's step raises `error` the `at`-th time it is called."""
-    port, calls = engine._core._port, []
+    port, calls = engine._core._requests._port, []
 
     def step(real=port.step):
         calls.append(1)

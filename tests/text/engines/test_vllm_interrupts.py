@@ -29,7 +29,13 @@ def engine():
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    "where", ["_rewrite._rows flush", "scheduler schedule", "_port add", "_port abort"]
+    "where",
+    [
+        "_requests._rewrite._rows flush",
+        "scheduler schedule",
+        "_requests._port add",
+        "_requests._port abort",
+    ],
 )
 def test_ctrl_c_where_requests_begin_end_and_are_copied(engine, where, after):
     """What waits to be copied, or was told to the engine and not yet noted, is let go of."""
@@ -57,14 +63,14 @@ def test_ctrl_c_where_requests_begin_end_and_are_copied(engine, where, after):
 def test_ctrl_c_while_texts_of_another_thread_begin(engine):
     """The thread that is interrupted lets them in for both; the other's texts are not forgotten."""
     core, found = engine._core, []
-    start, step = core._start, core._port.step
+    start, step = core._start, core._requests._port.step
     options = {"n": 8, "step": 20, "tokens": 60, "seed": 5}
     thread = threading.Thread(
         target=lambda: found.append(run(engine, "ab", **options)), daemon=True
     )
 
     def until_the_other_asks():
-        core._port.step = step
+        core._requests._port.step = step
         thread.start()
         while not core._inbox:
             time.sleep(0.001)
@@ -77,7 +83,7 @@ def test_ctrl_c_while_texts_of_another_thread_begin(engine):
             raise KeyboardInterrupt
         start(writer, rows)
 
-    core._port.step = until_the_other_asks
+    core._requests._port.step = until_the_other_asks
     assert run(engine, "ab", n=4).num_steps < 2
     thread.join(20)
     assert not thread.is_alive()
@@ -88,7 +94,7 @@ def test_ctrl_c_while_a_dead_engine_is_built_again():
     with vllm_tiny.new_engine(restarts=1) as mortal:
         core = mortal._core
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(core._port, "step", lambda: 1 / 0)
+            patch.setattr(core._requests._port, "step", lambda: 1 / 0)
             patch.setattr(core, "_make", Mock(side_effect=KeyboardInterrupt))
             assert run(mortal, "ab", n=4).num_steps == 0
         with pytest.raises(EngineError, match="make a new one"):

@@ -1,22 +1,31 @@
-"""The logits processor against both of vLLM's interfaces, without an engine."""
+"""What asks for particles' tokens in each of vLLM's model runners, without an engine."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+from smcgen.errors import EngineError
 from tests.text import vllm_tiny
 
 pytestmark = [vllm_tiny.needs_vllm, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 class Told:
-    """What `draw` was asked; it gives every row its handle as its token."""
+    """What `draw` was asked; it gives every row its handle as its token, those of each parity apart."""
 
-    def __call__(self, logits, rows, handles):
-        self.rows, self.handles = list(rows), list(handles)
-        return torch.tensor(self.rows), torch.tensor(self.handles)
+    def __call__(self, logits, names):
+        assert len(logits) == len(names)
+        known = [(row, name) for row, name in enumerate(names) if name is not None]
+        self.rows, self.handles = [r for r, _ in known], [h for _, h in known]
+        parts = [[k for k in known if k[0] % 2 == parity] for parity in (0, 1)]
+        return [
+            (np.array([r for r, _ in part]), torch.tensor([h for _, h in part]))
+            for part in parts
+            if part
+        ]
 
 
 @pytest.fixture
@@ -28,11 +37,10 @@ def made():
     return processor_of(told)(None, "cpu", False), told, params
 
 
-def asked(processor, told, count, ctx=None):
+def asked(processor, told, count):
     """Handle of each row after `apply`, and whether its token is now the greedy one."""
     told.rows = told.handles = []
-    logits = torch.randn(count, 10) * 100
-    out = processor.apply(logits, *([] if ctx is None else [ctx]))
+    out = processor.apply(torch.randn(count, 10) * 100)
     assert out[told.rows].argmax(1).tolist() == told.handles
     return dict(zip(told.rows, told.handles, strict=True))
 
@@ -60,24 +68,56 @@ def test_v1_keeps_track_of_a_batch_that_changes(made):
     assert asked(processor, told, 2) == {0: 3}
 
 
-def test_v2_reads_slots(made):
-    processor, told, params = made
-    layout = lambda *slots: SimpleNamespace(idx_mapping_np=np.array(slots))
-    assert processor.add_request(4, params(5)) is True
-    assert processor.add_request(2, params(None)) is False
-    assert processor.add_request(0, params(7)) is True
-    assert asked(processor, told, 3, layout(0, 2, 4)) == {0: 7, 2: 5}
-    assert asked(processor, told, 2, layout(4, 2)) == {0: 5}
-    processor.add_request(4, params(None))
-    assert asked(processor, told, 2, layout(4, 2)) == {}
+def test_v2_samples_what_is_nobodys_and_no_more(monkeypatch):
+    from vllm.v1.worker.gpu.sample.output import SamplerOutput
+    from vllm.v1.worker.gpu.sample.sampler import Sampler
+
+    from smcgen.text.engines._vllm import sampler as module
+
+    samplers = []
+
+    def plain(self, logits, batch):
+        samplers.append(self)
+        ones = torch.ones(len(logits), dtype=torch.int32)
+        return SamplerOutput(torch.full((len(logits), 1), 9), None, None, ones, 0 * ones)
+
+    counts = lambda ones, lengths, *_: ((lengths > 2).int(), 0 * ones)
+    monkeypatch.setattr(Sampler, "__call__", plain)
+    monkeypatch.setattr(module, "get_num_sampled_and_rejected", counts)
+    sampler, told = object.__new__(Sampler), Told()
+    module.install(sampler, told)
+    module.install(sampler, told)  # again, by another owner of the same LLM
+    sampler.req_states = Mock()
+
+    def sampled(*names):
+        batch = Mock(req_ids=names, num_reqs=len(names), seq_lens=torch.arange(1, len(names) + 1))
+        out = sampler(torch.randn(len(names), 10), batch)
+        return out.sampled_token_ids[:, 0].tolist(), out.num_sampled.tolist()
+
+    assert sampled(4, 5, 6) == ([4, 5, 6], [0, 0, 1])  # the first two have not read their texts
+    assert sampled(7) == ([7], [0])
+    assert not samplers
+    assert sampled(4, None, 6) == ([4, 9, 6], [1, 1, 1])
+    assert sampled(None) == ([9], [1])
+    assert samplers == [sampler, sampler]
 
 
-def test_both_runners_take_the_class(made):
+def test_samplers_that_draw_otherwise_are_left_alone():
+    from vllm.v1.worker.gpu.sample.sampler import Sampler
+
+    from smcgen.text.engines._vllm.sampler import install
+
+    class Watermarks(Sampler):
+        pass
+
+    with pytest.raises(EngineError, match="Watermarks"):
+        install(object.__new__(Watermarks), Told())
+
+
+def test_the_runner_takes_the_class(made):
     from vllm.v1.sample.logits_processor import build_logitsprocs
-    from vllm.v1.worker.gpu.sample.logits_processor.loader import _load_v2_logitsprocs_by_fqcns
 
     kind = type(made[0])
-    assert _load_v2_logitsprocs_by_fqcns([kind]) == [kind]
     config = SimpleNamespace(
         speculative_config=None,
         scheduler_config=SimpleNamespace(max_num_seqs=2, async_scheduling=False),

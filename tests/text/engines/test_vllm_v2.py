@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from triton.backends import backends
 backends["cpu"] = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))  # what interprets is one
 from smcgen.text import FunctionReward, Regex, Sampling
-from smcgen.text.engines._vllm.core import Core
+from smcgen.text.engines._vllm.requests import Requests
 from smcgen.text.engines._vllm.rows import V2Rows
 from smcgen.text.prompts import encode
 from tests.text.vllm_tiny import assert_same, new_engine, run, twin
@@ -34,7 +34,7 @@ def counted(owner, name):
     setattr(owner, name, call)
 
 counted(V2Rows, "rewrite")
-counted(Core, "_add")
+counted(Requests, "_add")
 steers = FunctionReward(lambda texts: [2.0 * t.count("a") - t.count(".") for t in texts])
 engine = new_engine()
 assert engine._core.scheduler.use_v2_model_runner

@@ -7,6 +7,7 @@ they never end together again: more steps of the engine for the same tokens.
 
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -60,12 +61,17 @@ class Company:
         self.patience = min(seconds, _LONGEST)
 
     def gather(self, writers: Iterable[Any]) -> bool:
-        """Wait for those that are away, unless one of the `writers` is in the middle of a step; whether somebody came."""
-        some = False
+        """Wait for those that are away, unless one of the `writers` is in the middle of a step.
+
+        Returns whether somebody came.
+        """
+        first = len(self._away)
         while self._away and self._midway.isdisjoint(writers):
-            known = len(self._away)
-            if not self._condition.wait_for(lambda: len(self._away) < known, self.patience):
-                self._away.clear()  # busy with something long; who comes back is a member again
-                break
-            some = True
-        return some
+            fewer = partial(self._fewer, len(self._away))
+            if not self._condition.wait_for(fewer, self.patience):
+                known, self._away = len(self._away), WeakSet()  # they are busy with something long
+                return known < first
+        return len(self._away) < first
+
+    def _fewer(self, than: int) -> bool:
+        return len(self._away) < than

@@ -21,10 +21,8 @@ from jaxtyping import Int
 from smcgen.errors import EngineError
 from smcgen.text.engines._vllm.company import Company
 from smcgen.text.engines._vllm.drawing import Drawing
-from smcgen.text.engines._vllm.port import Port
-from smcgen.text.engines._vllm.processor import HANDLE
-from smcgen.text.engines._vllm.rewriting import Rewriter
-from smcgen.text.engines._vllm.scheduler import FORK, SCORE, STARVED, ParticleScheduler
+from smcgen.text.engines._vllm.requests import Requests
+from smcgen.text.engines._vllm.scheduler import STARVED, ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
 
 
@@ -54,20 +52,19 @@ class Core:
 
     def _make(self) -> None:
         self.engine: Any = self._build(self._drawing)
-        self._port, self._rewrite = Port(self.engine), Rewriter(self.engine)
-        self._there: set[str] = set()  # requests that the engine has
+        self._requests = Requests(self.engine, self.name, self._where)
 
     def _unmake(self) -> None:
         """End the engine and let go of all that knows its memory."""
         with suppress(Exception):
             self._build.shut(self.engine)
-        for name in ("engine", "_port", "_rewrite"):  # again, if it has been ended already
+        for name in ("engine", "_requests"):  # they are gone if it has been ended before
             self.__dict__.pop(name, None)
         self._drawing.forget()
 
     @property
     def scheduler(self) -> ParticleScheduler:
-        return self.engine.engine_core.engine_core.scheduler
+        return self._requests.scheduler
 
     def name(self, writer: Writer, row: int) -> str:
         """A name for the request that this row will have; others may have requests of their own."""
@@ -196,10 +193,8 @@ class Core:
             raise
 
     def _step(self) -> None:
-        self._rewrite.flush()
-        out = self._port.step()
+        out = self._requests.step()
         self._drawing.tell()
-        self._there.difference_update(out.finished)
         for name, writer, row in self._drawing.whose(out.prompt_logs):
             writer.scored(row, out.prompt_logs[name])
         advanced: dict[Any, list[int]] = defaultdict(list)
@@ -230,7 +225,7 @@ class Core:
         except Exception as error:  # a factor's or a user's function
             self._fail(writer, error)
             return
-        self.scheduler.pause(r for i in pause if (r := writer.requests[i]) in self._there)
+        self._requests.pause(writer, pause)
         self._start(writer, go_on)
         if not writer.busy:
             self._closed(writer)
@@ -281,8 +276,7 @@ class Core:
             gc.collect()
             self._make()
         else:
-            self._abort(list(self._there))
-            self._rewrite.forget()
+            self._requests.abort_all()
             # blocks are named when they are scheduled: some may never have been computed
             if not self.engine.reset_prefix_cache():
                 raise EngineError("interrupted in a step that had requests of others in it")
@@ -291,35 +285,11 @@ class Core:
         self._suspect = False
 
     def _start(self, writer: Any, rows: Sequence[int]) -> None:
-        """Rows go on with their requests, or get one."""
         try:
-            held = [row for row in rows if writer.requests[row] in self._there]
-            for row in self._rewrite(writer, [r for r in held if writer.parents[r] is not None]):
-                self._where.pop(writer.requests[row], None)
-                self._abort([writer.requests[row]])
-                writer.requests[row] = None  # it cannot be rewritten
-            resumed = [r for row in rows if (r := writer.requests[row]) in self._there]
-            for row in rows:
-                if writer.requests[row] not in self._there:
-                    self._add(writer, row)
-            self.scheduler.resume(resumed)
+            self._requests.start(writer, rows)
         except Exception as error:
             self._fail(writer, error)
 
-    def _add(self, writer: Any, row: int) -> None:
-        name = writer.requests[row]
-        if name is None:
-            name = writer.requests[row] = self.name(writer, row)
-        scores = writer.scores is not None
-        extra: dict[str, Any] = {SCORE: writer.scores(row) - 1} if scores else {HANDLE: name}
-        if writer.parents[row] in self._there:
-            extra[FORK] = writer.parents[row]
-        self._there.add(name)  # first: what an interrupt leaves there can be aborted
-        self._port.add(name, writer.text(row), extra, scores)
-        writer.parents[row] = None
-
     def _abort(self, names: Iterable[str | None]) -> None:
-        gone = self._there.intersection(names)
-        if gone and self.dead is None:
-            self._port.abort(list(gone))
-        self._there -= gone
+        if self.dead is None:
+            self._requests.abort(names)

@@ -58,6 +58,8 @@ def install(sampler: Any, draw: Draw) -> None:
         EngineError: it is not vLLM's usual one; it may watermark, or the model brings its own.
     """
     if type(sampler) not in (Sampler, ParticleSampler):
-        raise EngineError(f"a model that vLLM samples by {type(sampler).__name__} cannot be steered")
+        raise EngineError(
+            f"a model that vLLM samples by {type(sampler).__name__} cannot be steered"
+        )
     sampler.__class__ = ParticleSampler
     cast("ParticleSampler", sampler).smcgen_draw = draw
