@@ -101,16 +101,19 @@ class MaskSession:
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:
         before = self._row[rows]
-        pairs, inverse = np.unique(np.stack([before, tokens]), axis=1, return_inverse=True)
+        low = int(tokens.min(initial=0))
+        width = int(tokens.max(initial=0)) - low + 1
+        # a number for each pair of a state and a token, in their order
+        pairs, inverse = np.unique(before * width + (tokens - low), return_inverse=True)
         self._row[rows] = _DEAD
         held = set(self._row.tolist())  # states that other rows still stand at
-        after = np.empty(pairs.shape[1], dtype=np.int64)
-        states, tokens_of = pairs.tolist()
+        after = np.empty(len(pairs), dtype=np.int64)
+        states, tokens_of = (pairs // width).tolist(), (pairs % width + low).tolist()
         for k, (state, token) in enumerate(zip(states, tokens_of, strict=True)):
             # Pairs are sorted by state: the last pair of a state that no other row holds owns it.
             last = k + 1 == len(states) or states[k + 1] != state
             after[k] = self._advance(state, token, last and state not in held)
-        self._row[rows] = after[inverse.reshape(-1)]
+        self._row[rows] = after[inverse]
 
     def log_cut(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         states = self._row[rows]

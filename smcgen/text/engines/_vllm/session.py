@@ -1,7 +1,8 @@
 """A population in progress on vLLM."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -16,6 +17,21 @@ from smcgen.text.prompts import Prompt
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.steps import Step
 from smcgen.text.stops import Until
+
+
+class _Text(NamedTuple):
+    """A text as its latest step behind what was there before, which copies have in common."""
+
+    before: "_Text | None"
+    ids: list[int]
+
+    def whole(self) -> list[int]:
+        """All of its token ids."""
+        steps, text = [], self
+        while text is not None:
+            steps.append(text.ids)
+            text = text.before
+        return list(chain.from_iterable(reversed(steps)))
 
 
 class VLLMSession:
@@ -39,8 +55,8 @@ class VLLMSession:
         self.law, self._meter, self._max_length = law, meter, max_length
         written = completions if completions is not None else [()] * (len(prompts) * n)
         heads = [p.ids for p in prompts for _ in range(n)]
-        self._texts = [[*head, *ids] for head, ids in zip(heads, written, strict=True)]
-        self._room = np.array([max_length - len(text) for text in self._texts])
+        self._texts = [_Text(None, [*head, *ids]) for head, ids in zip(heads, written, strict=True)]
+        self._room = np.array([max_length - len(text.ids) for text in self._texts])
         setting = Setting(prompts, n, tokenizer, len(is_eos), eos_ids, device, meter, completions)
         self.factors = [factor.open_factor(setting) for factor in law.factors]
         meter.add(tokens_prefilled=len({p.ids for p in prompts}))  # the rest is told by `read`
@@ -84,7 +100,7 @@ class VLLMSession:
             self._writing = self._randomness = None
             self._ahead = set()
         for at, row in enumerate(rows.tolist()):
-            self._texts[row] += writing.tokens(at)
+            self._texts[row] = _Text(self._texts[row], writing.tokens(at))
         self._room[rows] -= writing.lengths
         self._meter.add(tokens_generated=int(writing.lengths.sum()))
         return writing.extension()
@@ -96,7 +112,7 @@ class VLLMSession:
         cut: Bool[np.ndarray, " m"],
     ) -> Float64[np.ndarray, " m"]:
         """log p + log phi of tokens behind each row's text, by a copy of its request."""
-        heads = [self._texts[row] for row in rows.tolist()]
+        heads = [self._texts[row].whole() for row in rows.tolist()]
         of = lambda row: self.requests[row] if self.parents[row] is None else self.parents[row]
         held = [of(row) for row in rows.tolist()]
         law = (self.law.base, self._max_length, self._meter)
@@ -109,7 +125,7 @@ class VLLMSession:
         firsts: dict[tuple[int, ...], str] = {}
         for row in rows.tolist():
             if self.requests[row] is None and self.parents[row] is None:
-                text = tuple(self._texts[row])
+                text = tuple(self._texts[row].whole())
                 if text not in firsts:
                     firsts[text] = self.requests[row] = self._core.name(self, row)
                 else:
@@ -139,10 +155,7 @@ class VLLMSession:
         spare = {a: r for a, r in enumerate(old) if r is not None and a not in heirs}
         self._leave(spare)
         self._lend(spare)
-        texts = self._texts
-        self._texts = [
-            texts[a] if a == i else [*texts[a]] for i, a in enumerate(ancestors.tolist())
-        ]
+        self._texts = [self._texts[a] for a in ancestors.tolist()]
         self._room = self._room[ancestors]
         for factor in self.factors:
             factor.take(ancestors)
@@ -208,7 +221,7 @@ class VLLMSession:
     def text(self, row: int) -> list[int]:
         """Token ids of a row's prompt and all it has written, also in this step."""
         now = self._writing.tokens(int(self._at[row])) if self._writing else []
-        return [*self._texts[row], *now]
+        return [*self._texts[row].whole(), *now]
 
     def uniforms(self, rows: Int[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         """For the next token of each row."""
@@ -240,6 +253,10 @@ class VLLMSession:
         if not self._lockstep:
             return rows[ended].tolist(), []
         # the step ends for all rows of a problem at once: nobody may be ahead when that is decided
+        if not self._ahead and len(rows) - ended.sum() == writing.active.sum():  # nobody is
+            due = writing.due()
+            writing.end(due)
+            return [*rows[ended].tolist(), *writing.rows[due].tolist()], []
         self._ahead |= set(rows[~ended].tolist())
         if self._ahead != set(self._left()):
             return rows.tolist(), []
