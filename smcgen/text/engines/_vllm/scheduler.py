@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import Request, RequestStatus
+
+from smcgen.text.engines._vllm.decoding import DecodingScheduler
 
 FORK = "smcgen_fork_from"  # request id of the parent
 SCORE = "smcgen_score_from"  # tokens before this position may come from a cache, later ones may not
@@ -23,8 +23,8 @@ STARVED = (
 )
 
 
-class ParticleScheduler(Scheduler):
-    """vLLM's scheduler, with `pause`, `resume` and forks."""
+class ParticleScheduler(DecodingScheduler):
+    """A scheduler with `pause`, `resume` and forks."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -32,14 +32,12 @@ class ParticleScheduler(Scheduler):
 
     def adopt(self) -> None:
         """What this class needs on top of a scheduler."""
+        super().adopt()
         self.paused: dict[str, Request] = {}
         self._resuming: deque[Request] = deque()
         self._withheld: list[Request] = []  # forks of what is not computed yet
         self.prefilled: dict[str, int] = {}
-        groups = self.kv_cache_config.kv_cache_groups
-        # blocks of one group of full attention are all that a text is
-        plain = len(groups) == 1 and isinstance(groups[0].kv_cache_spec, FullAttentionSpec)
-        self.forks = plain and self.kv_cache_manager.enable_caching
+        self.forks = self.plain and self.kv_cache_manager.enable_caching
         self.forked = self.missed = 0
         self.idle = 0  # schedules in a row that found no room for anything
         self.copy_blocks: Callable[[Sequence[Any]], None] | None = None  # if not vLLM, who does
@@ -130,7 +128,7 @@ class ParticleScheduler(Scheduler):
     @property
     def begins(self) -> bool:
         """Whether the next step may begin requests, or take preempted ones up again."""
-        return bool(self.waiting or self.kv_holding_waiting or self._withheld)
+        return super().begins or bool(self._withheld)
 
     def first_waiting(self) -> str:
         """The request that is next to run."""
