@@ -34,32 +34,36 @@ class Recorded:
         function: of a kind and of tensors, each with one entry for each row, or None; returns tensors whose last axis
             is rows, each row by itself.
         fits: whether the function of this kind never waits for a number from the device.
+        device: where it works; where its first input is if None.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], fits: Callable[[Any], bool]):
-        self._function, self._fits = function, fits
+    def __init__(
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        fits: Callable[[Any], bool] = lambda kind: True,
+        device: Any = None,
+    ):
+        self._function, self._fits, self._device = function, fits, device
         self._calls: dict[Hashable, int] = {}
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: it could not be recorded
         self._pool: Any = None  # graphs follow each other, so they can share their memory
 
     def __call__(self, kind: Hashable, *inputs: Tensor | np.ndarray | None) -> tuple[Tensor, ...]:
-        """What the function returns; NumPy arrays among its inputs go to where the first input is."""
-        first = inputs[0]
-        assert isinstance(first, Tensor)
-        size = padded(len(first))
-        if on_gpu(first) and self._fits(kind) and size * first.shape[1] <= _MOST:
+        """What the function returns; NumPy arrays among its inputs go to the device."""
+        first: Any = inputs[0]
+        device, size = self._device or first.device, padded(len(first))
+        if on_gpu(device) and self._fits(kind) and size * first.shape[1] <= _MOST:
             key = kind, size, tuple(None if x is None else str(x.dtype) for x in inputs)
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             if calls == _FIRST_CALLS + 1:
-                self._graphs[key] = self._recording(kind, size, inputs)
+                self._graphs[key] = self._recording(kind, size, inputs, device)
             graph = self._graphs.get(key)
             if graph is not None:
                 return tuple(out[..., : len(first)] for out in graph(inputs))
-        there = (upload(x, first.device) if isinstance(x, np.ndarray) else x for x in inputs)
+        there = (upload(x, device) if isinstance(x, np.ndarray) else x for x in inputs)
         return self._function(kind, *there)
 
-    def _recording(self, kind: Hashable, size: int, inputs: Any) -> "_Graph | None":
-        device = inputs[0].device
+    def _recording(self, kind: Hashable, size: int, inputs: Any, device: Any) -> "_Graph | None":
         try:
             buffers = [None if x is None else _buffer(x, size, device) for x in inputs]
             self._pool = self._pool or torch.cuda.graph_pool_handle()
@@ -83,9 +87,9 @@ class _Graph:
         return self._out
 
 
-def on_gpu(tensor: Tensor) -> bool:
-    """Whether there are CUDA graphs where a tensor is."""
-    return tensor.is_cuda
+def on_gpu(device: torch.device) -> bool:
+    """Whether a device has CUDA graphs."""
+    return device.type == "cuda"
 
 
 def record(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:

@@ -26,7 +26,7 @@ def recordings(monkeypatch):
 
         return launch, out
 
-    monkeypatch.setattr(recorded, "on_gpu", lambda tensor: True)
+    monkeypatch.setattr(recorded, "on_gpu", lambda device: True)
     monkeypatch.setattr(recorded, "record", record)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     return made

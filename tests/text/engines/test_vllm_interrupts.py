@@ -133,7 +133,7 @@ def test_copies_of_copies(engine):
             np.testing.assert_allclose(ours.log_base, theirs.log_base, atol=1e-3)
 
 
-def test_slots_of_the_v2_runner_change_at_once_and_before_a_step_may_give_them_again():
+def test_slots_and_blocks_of_the_v2_runner_change_at_once():
     from vllm.v1.request import Request
 
     from smcgen.text.engines._vllm.rows import V2Rows
@@ -149,33 +149,39 @@ def test_slots_of_the_v2_runner_change_at_once_and_before_a_step_may_give_them_a
     states.total_len.gpu, states.num_computed_tokens.gpu = torch.arange(4), torch.arange(4)
     caches = [torch.arange(12.0).reshape(6, 2) + 100 * layer for layer in range(2)]
     before = [cache.clone().reshape(3, 4) for cache in caches]
+    table = torch.arange(12, dtype=torch.int32).reshape(4, 3)
+    tables = Mock(block_tables=[Mock(gpu=table)])
+    tables.num_blocks.np = np.full((1, 4), 3)
     runner = Mock(
         req_states=states,
+        block_tables=tables,
         model_config=Mock(uses_mrope=False),
         kv_caches=[*caches, caches[0]],
         kv_cache_config=Mock(num_blocks=3),
     )
-    rows = V2Rows(runner)
-    for name, of in (("a", "b"), ("b", "c"), ("d", "a"), ("c", "d")):
-        rows.rewrite(name, of, Mock(spec=Request), [7])
-    rows.flush(begins=True)
-    told = [call[0] for call in runner.block_tables.method_calls]
-    assert told == ["append_block_ids"] * 4 + ["apply_staged_writes"]
-    tables = [getattr(states, name) for name in counts]
-    tables += [getattr(states, name).np for name in lengths]
-    tables += [states.total_len.gpu, states.num_computed_tokens.gpu]
-    assert [t.tolist() for t in tables] == [[1, 2, 1, 1]] * 7
+    rows, scheduler = V2Rows(runner), Mock()
+    # c is to have two blocks, a and b the three that they had, and d others: each its own last one
+    of = {"a": ("b", [3, 4, 30]), "b": ("c", []), "d": ("a", [3, 4, 31]), "c": ("d", [3, 32])}
+    for name, (other, blocks) in of.items():
+        rows.rewrite(name, other, Mock(spec=Request), blocks)
+    scheduler.take_copies.return_value = [(0, 1), (2, 0)]
+    rows.flush(scheduler)
+    known = [getattr(states, name) for name in counts]
+    known += [getattr(states, name).np for name in lengths]
+    known += [states.total_len.gpu, states.num_computed_tokens.gpu]
+    assert [k.tolist() for k in known] == [[1, 2, 1, 1]] * 7
     assert states.last_sampled_tokens.tolist() == [[1], [2], [1], [1]]
-    rows.rewrite("a", "b", Mock(spec=Request), [7])
-    runner.block_tables.block_tables = [Mock()]
-    rows.forget()
-    runner.block_tables.block_tables[0].clear_staged_writes.assert_called_once()
-    rows.flush(begins=True)
-    assert states.max_seq_len.tolist() == [1, 2, 1, 1]
-    rows.copy_blocks([(0, 1), (2, 0)])
+    assert tables.num_blocks.np.tolist() == [[3, 3, 2, 3]]
+    assert table.tolist() == [[3, 4, 30], [3, 4, 5], [3, 32, 5], [3, 4, 31]]
     for cache, old in zip(caches, before, strict=True):
         assert torch.equal(cache.reshape(3, 4), old[[2, 0, 2]])
-    runner.block_tables.method_calls.clear()
+    scheduler.take_copies.return_value = []  # a block's end, and blocks that both had: nothing moves
+    rows.rewrite("c", "b", Mock(spec=Request), [])
+    rows.flush(scheduler)
+    assert states.max_seq_len.tolist() == [1, 2, 2, 1]
+    assert table[2].tolist() == [3, 32, 5]
     rows.rewrite("a", "b", Mock(spec=Request), [7])
-    rows.flush(begins=False)  # the runner writes its table itself
-    assert [call[0] for call in runner.block_tables.method_calls] == ["append_block_ids"]
+    rows.forget()
+    tables.block_tables[0].clear_staged_writes.assert_called_once()
+    rows.flush(scheduler)
+    assert states.max_seq_len.tolist() == [1, 2, 2, 1]

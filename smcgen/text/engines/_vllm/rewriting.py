@@ -21,12 +21,7 @@ class Rewriter:
     def __init__(self, engine: Any):
         self._scheduler: ParticleScheduler = engine.engine_core.engine_core.scheduler
         runner = engine.model_executor.driver_worker.worker.model_runner
-        if not self._scheduler.use_v2_model_runner:
-            self._rows = V1Rows(runner)
-            return
-        self._rows = V2Rows(runner)
-        if self._scheduler.forks:
-            self._scheduler.copy_blocks = self._rows.copy_blocks
+        self._rows = (V2Rows if self._scheduler.use_v2_model_runner else V1Rows)(runner)
 
     def __call__(self, writer: Writer, rows: Sequence[int]) -> list[int]:
         """The request of each row becomes a copy of its parent; returns the rows for which that cannot be.
@@ -46,11 +41,11 @@ class Rewriter:
 
     def flush(self) -> None:
         """Tell the model runner; before each step of the engine."""
-        self._rows.flush(self._scheduler.begins)
+        self._rows.flush(self._scheduler)
 
     def forget(self) -> None:
         """After an interrupt, when all requests have been aborted: nothing waits to be copied."""
-        self._scheduler.forget_copies()
+        self._scheduler.take_copies()
         self._rows.forget()
 
     def _one(self, name: str, of: str) -> bool:

@@ -3,7 +3,7 @@
 Requests whose positions are not those of their tokens (M-RoPE) have no rows here: they cannot be rewritten.
 """
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor
 from vllm.v1.request import Request
 
 from smcgen.text._torch.recorded import Recorded, padded
-from smcgen.text._torch.upload import upload
 
 
 class V1Rows:
@@ -52,8 +51,8 @@ class V1Rows:
             batch.block_table.clear_row(row)
             batch.block_table.add_row((blocks,), row)
 
-    def flush(self, begins: bool) -> None:
-        """Nothing waits."""
+    def flush(self, scheduler: Any) -> None:
+        """Nothing waits: vLLM copies the blocks of a step."""
 
     def forget(self) -> None:
         """Nothing waits."""
@@ -62,24 +61,22 @@ class V1Rows:
 class V2Rows:
     """The V2 runner has a slot for each request, in tables on the device: all that are rewritten change at once.
 
-    A copy's slot becomes its parent's, which has read all of its text. Its tokens are not copied: the runner looks at
-    them only while it reads a text. Blocks that copies need are copied here, too: on a GPU vLLM launches two
-    operations for each layer of the model, which take the host longer than all else of a copy.
+    A copy's slot becomes its parent's, which has read all of its text, but for its last block. Its tokens are not
+    copied: the runner looks at them only while it reads a text. Blocks are copied here, too: on a GPU vLLM launches
+    two operations for each layer of the model, which take the host longer than all else of a copy.
     """
 
     def __init__(self, runner: Any):
-        self._states, self._blocks = runner.req_states, runner.block_tables
-        mrope = runner.model_config.uses_mrope
-        self._slots: dict[str, int] = {} if mrope else self._states.req_id_to_index
+        self._states, self._blocks = states, blocks = runner.req_states, runner.block_tables
+        mrope = runner.model_config.uses_mrope or len(blocks.block_tables) != 1
+        self._slots: dict[str, int] = {} if mrope else states.req_id_to_index
         self._sources: dict[int, int] = {}  # slot -> the one whose contents it is to have
-        self._caches = _by_block(runner.kv_caches, runner.kv_cache_config.num_blocks)
-        states = self._states
-        self._tables = (
-            states.total_len.gpu,
-            states.num_computed_tokens.gpu,
-            states.last_sampled_tokens,
-        )
-        self._copy = Recorded(self._copied, lambda what: True)
+        self._last: dict[
+            int, tuple[int, int]
+        ] = {}  # slot -> the last column of its blocks, and that block
+        self._runner = runner
+        self._counts = states.total_len.gpu, states.num_computed_tokens.gpu
+        self._copy = Recorded(self._copied, device=states.device)
 
     def __contains__(self, name: str) -> bool:
         return name in self._slots
@@ -89,21 +86,19 @@ class V2Rows:
         slot, source = self._slots[name], self._slots[of]
         self._sources[slot] = self._sources.get(source, source)
         if blocks:
-            self._blocks.append_block_ids(slot, (blocks,), overwrite=True)
+            self._last[slot] = len(blocks) - 1, blocks[-1]
+            self._blocks.num_blocks.np[0, slot] = len(blocks)
 
-    def flush(self, begins: bool) -> None:
-        """Change what waits to be changed: once before a step, since vLLM's buffers for that are few.
-
-        Args:
-            begins: whether the step may give a slot, and write its row, to a request that begins.
-        """
+    def flush(self, scheduler: Any) -> None:
+        """Change what waits to be changed, before a step, which may give a slot or a block to another request."""
         if not self._sources:
             return
-        pairs = np.array(list(self._sources.items()))
+        slots = np.array(list(self._sources.items()))
+        tables = np.array([(s, self._sources[s], *last) for s, last in self._last.items()])
+        blocks = np.array([(dst, src) for src, dst in scheduler.take_copies()])
         self._sources.clear()
-        if begins:  # else the runner does
-            self._blocks.apply_staged_writes()
-        states, (to, source) = self._states, pairs.T
+        self._last.clear()
+        states, (to, source) = self._states, slots.T
         for counts in (
             states.max_seq_len,
             states.num_computed_prefill_tokens,
@@ -114,33 +109,39 @@ class V2Rows:
             if (lengths.np[to] != lengths.np[source]).any():
                 lengths.np[to] = lengths.np[source]
                 lengths.copy_to_uva()
-        self._copy("slots", self._ready(pairs))
+        parts = slots, tables, blocks
+        size = padded(max(map(len, parts)))
+        # the last line again and again, up to a number that is not new each time
+        lines = [np.pad(p, ((0, size - len(p)), (0, 0)), "edge") for p in parts if len(p)]
+        self._copy((len(tables) > 0, len(blocks) > 0), np.concatenate(lines, 1))
 
-    def copy_blocks(self, copies: Sequence[Any]) -> None:
-        """Copy blocks of all layers; each copy is the numbers of a block and of the one that it is to be like."""
-        self._copy("blocks", self._ready(np.array([(dst, src) for src, dst in copies])))
+    @cached_property
+    def _caches(self) -> list[Tensor]:
+        """The caches of all layers, those that layers share once, as so many blocks each."""
+        count = self._runner.kv_cache_config.num_blocks
+        different = {cache.data_ptr(): cache for cache in self._runner.kv_caches}
+        return [cache.unflatten(0, (count, -1)) for cache in different.values()]
 
-    def _ready(self, pairs: Int[np.ndarray, "m 2"]) -> Tensor:
-        """Pairs on the device; the last one again and again up to a number that is not new each time."""
-        size = padded(len(pairs))
-        return upload(np.pad(pairs, ((0, size - len(pairs)), (0, 0)), "edge"), self._states.device)
-
-    def _copied(self, what: Any, pairs: Tensor) -> tuple[()]:
-        there, here = pairs.unbind(1)
-        for table in self._tables if what == "slots" else self._caches:
-            table[there] = table[here]
+    def _copied(self, kind: tuple[bool, bool], lines: Int[Tensor, "m columns"]) -> tuple[()]:
+        slot, source, *more = lines.unbind(1)
+        for table in (*self._counts, self._states.last_sampled_tokens):
+            table[slot] = table[source]
+        if kind[0]:
+            slot, source, column, block, *more = more
+            table = self._blocks.block_tables[0].gpu
+            table[slot] = table[source]
+            table[slot, column] = block.to(table.dtype)
+        if kind[1]:
+            there, here = more
+            for cache in self._caches:
+                cache[there] = cache[here]
         return ()
 
     def forget(self) -> None:
         """Nobody has a slot any more: drop what waits, and what an interrupted step was about to write."""
         self._sources.clear()
+        self._last.clear()
         states = self._states
         counts = (states.total_len, states.all_token_ids, states.num_computed_tokens)
         for staged in (*self._blocks.block_tables, *counts):
             staged.clear_staged_writes()
-
-
-def _by_block(caches: Sequence[Tensor], count: int) -> list[Tensor]:
-    """The caches of all layers, those that layers share once, as so many blocks each."""
-    different = {cache.data_ptr(): cache for cache in caches}
-    return [cache.unflatten(0, (count, -1)) for cache in different.values()]

@@ -8,7 +8,7 @@ to what vLLM does anyway: the prefix cache, or computing again.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from vllm.v1.request import Request, RequestStatus
@@ -40,7 +40,6 @@ class ParticleScheduler(DecodingScheduler):
         self.forks = self.plain and self.kv_cache_manager.enable_caching
         self.forked = self.missed = 0
         self.idle = 0  # schedules in a row that found no room for anything
-        self.copy_blocks: Callable[[Sequence[Any]], None] | None = None  # if not vLLM, who does
         self._copies: list[Any] = []  # of blocks, for a step that was not taken
 
     def pause(self, ids: Iterable[str]) -> None:
@@ -113,11 +112,7 @@ class ParticleScheduler(DecodingScheduler):
                 self.finished_req_ids |= out.finished_req_ids  # its message was not sent
                 self.reset_preempted_req_ids |= out.preempted_req_ids or set()
                 return self.schedule(*args, **kwargs)
-        copies, self._copies = self._copies, []
-        if copies and self.copy_blocks is not None:
-            self.copy_blocks(copies)
-            copies = []
-        out.kv_cache_block_copies = copies or None
+        out.kv_cache_block_copies, self._copies = self._copies or None, []
         self.idle = 0 if out.total_num_scheduled_tokens else self.idle + 1
         for request_id, count in out.num_scheduled_tokens.items():
             if count > 1:
@@ -222,11 +217,12 @@ class ParticleScheduler(DecodingScheduler):
         self.forked += 1
         return [] if same else [block.block_id for block in blocks]
 
-    def forget_copies(self) -> None:
-        """Let go of blocks that wait to be copied, for nobody."""
-        self._copies.clear()
-        _, blocks = self.kv_cache_manager.take_kv_cache_block_copies()
+    def take_copies(self) -> list[Any]:
+        """Pairs of blocks that wait to be copied, from and to, for one who has the device copy them before all else."""
+        copies, blocks = self.kv_cache_manager.take_kv_cache_block_copies()
         self.kv_cache_manager.block_pool.free_blocks(blocks)
+        copies, self._copies = [*self._copies, *copies], []
+        return copies
 
 
 def _extra(request: Request, name: str) -> Any:
