@@ -18,7 +18,9 @@ SCRIPT = """
 from types import SimpleNamespace
 from triton.backends import backends
 backends["cpu"] = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))  # what interprets is one
+import torch
 from smcgen.text import FunctionReward, Regex, Sampling
+from smcgen.text._torch import recorded
 from smcgen.text.engines._vllm.requests import Requests
 from smcgen.text.engines._vllm.rows import V2Rows
 from smcgen.text.prompts import encode
@@ -33,6 +35,12 @@ def counted(owner, name):
         return method(*arguments)
     setattr(owner, name, call)
 
+def record(work, pool):  # as a CUDA graph does: read the same buffers, write the same outputs
+    out = work()
+    calls["recorded"] = calls.get("recorded", 0) + 1
+    return lambda: [old.copy_(new) for old, new in zip(out, work(), strict=True)], out
+
+recorded.on_gpu, recorded.record, torch.cuda.graph_pool_handle = lambda device: True, record, lambda: None
 counted(V2Rows, "rewrite")
 counted(Requests, "_add")
 steers = FunctionReward(lambda texts: [2.0 * t.count("a") - t.count(".") for t in texts])
@@ -52,6 +60,7 @@ np.testing.assert_allclose(*scores, atol=1e-3)
 engine.close()
 # 16 texts a case begin as requests of their own; what resampling copies is rewritten where it stands
 assert calls["rewrite"] > calls["_add"] - 16 * len(cases) > 0, calls
+assert calls["recorded"] >= 3, calls  # draws with a constraint and without, and what copies need
 """
 
 

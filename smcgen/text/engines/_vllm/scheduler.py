@@ -40,7 +40,6 @@ class ParticleScheduler(DecodingScheduler):
         self.forks = self.plain and self.kv_cache_manager.enable_caching
         self.forked = self.missed = 0
         self.idle = 0  # schedules in a row that found no room for anything
-        self._copies: list[Any] = []  # of blocks, for a step that was not taken
 
     def pause(self, ids: Iterable[str]) -> None:
         """Keep these requests, but do not run them."""
@@ -103,7 +102,6 @@ class ParticleScheduler(DecodingScheduler):
             if request.request_id in self.requests:  # else it was aborted meanwhile
                 self.running.append(request)
         out = super().schedule(*args, **kwargs)
-        self._copies += out.kv_cache_block_copies or ()
         if not out.total_num_scheduled_tokens and (self.waiting or self.running):
             held = [r for r in self.paused.values() if r.status == RequestStatus.RUNNING]
             if held:  # no blocks left for those that run: those that do not run give theirs
@@ -112,7 +110,6 @@ class ParticleScheduler(DecodingScheduler):
                 self.finished_req_ids |= out.finished_req_ids  # its message was not sent
                 self.reset_preempted_req_ids |= out.preempted_req_ids or set()
                 return self.schedule(*args, **kwargs)
-        out.kv_cache_block_copies, self._copies = self._copies or None, []
         self.idle = 0 if out.total_num_scheduled_tokens else self.idle + 1
         for request_id, count in out.num_scheduled_tokens.items():
             if count > 1:
@@ -221,7 +218,6 @@ class ParticleScheduler(DecodingScheduler):
         """Pairs of blocks that wait to be copied, from and to, for one who has the device copy them before all else."""
         copies, blocks = self.kv_cache_manager.take_kv_cache_block_copies()
         self.kv_cache_manager.block_pool.free_blocks(blocks)
-        copies, self._copies = [*self._copies, *copies], []
         return copies
 
 
