@@ -7,7 +7,7 @@ while one run scores or resamples the others keep the engine busy.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,6 @@ def smc_each(
     stop = threading.Event()
     results: list[Any] = [None] * len(models)
     errors: list[tuple[int, BaseException]] = []
-
     line = _StartingLine(min(workers, len(models)))
 
     def run(b: int) -> None:
@@ -107,14 +106,18 @@ def smc_each(
             from smcgen.progress import CountBar
 
             shown = stack.enter_context(closing(CountBar("runs", len(models))))
+        futures: list[Future[None]] = []
         try:
-            futures = [pool.submit(run, b) for b in range(len(models))]
+            for b in range(len(models)):
+                futures.append(pool.submit(run, b))  # noqa: PERF401 (Ctrl-C may come in between)
             for done, _ in enumerate(as_completed(futures), 1):
                 shown(done)
         except KeyboardInterrupt:  # each run ends with its present step at the latest, and is kept
             stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             interrupt_all()
-            pool.shutdown(wait=True, cancel_futures=True)
+            while wait(futures, _PATIENCE).not_done:  # who was about to wait for somebody waits now
+                interrupt_all()
             if on_error == "return":
                 return results
             message = f"interrupted; .result has the {len(models)} runs as far as they came"

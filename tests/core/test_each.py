@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import smcgen
+from smcgen.core import each
 from smcgen.core.status import SMCInterrupted
-from smcgen.errors import InvalidArgument, RewardError
+from smcgen.errors import EngineError, InvalidArgument, RewardError
 from smcgen.text import FunctionReward, TextModel
 from tests.text.toy import ToyEngine
 
@@ -125,3 +126,28 @@ def test_bad_arguments():
 
 def test_progress_is_shown(capsys):
     smcgen.smc_each(model().split(), 0, 4, progress=True, workers=2)
+
+
+def test_runs_start_together(monkeypatch):
+    """The first step of any run comes after all have begun; one that cannot begin is not waited for."""
+    monkeypatch.setattr(each, "_PATIENCE", 60.0)
+    told = []
+    smcgen.smc_each(model().split(), 0, 4, callback=lambda b, progress: told.append(progress.t))
+    assert told[:4] == [0, 0, 0, 0]
+
+    class Closed(ToyEngine):
+        def open(self, *args, **kwargs):
+            raise EngineError("closed")
+
+    models = [*model().split(), TextModel(Closed(max_tokens=4), "a", TILT, 1, max_tokens=4)]
+    began = time.monotonic()
+    with pytest.raises(EngineError, match="closed"):
+        smcgen.smc_each(models, 0, 4, callback=lambda b, progress: told.append(progress.t))
+    assert time.monotonic() - began < 60.0
+
+
+def test_nobody_is_waited_for_longer_than_a_moment():
+    """More runs than workers: the second begins when the first has ended."""
+    told = []
+    smcgen.smc_each(model().split(), 0, 4, workers=1, callback=lambda b, progress: told.append(b))
+    assert told == sorted(told)

@@ -89,17 +89,37 @@ def test_v2_samples_what_is_nobodys_and_no_more(monkeypatch):
     module.install(sampler, told)  # again, by another owner of the same LLM
     sampler.req_states = Mock()
 
-    def sampled(*names):
-        batch = Mock(req_ids=names, num_reqs=len(names), seq_lens=torch.arange(1, len(names) + 1))
+    def sampled(*names, reads=True):
+        lengths = torch.arange(1, len(names) + 1)
+        batch = Mock(req_ids=names, num_reqs=len(names), seq_lens=lengths, has_prefill=reads)
         out = sampler(torch.randn(len(names), 10), batch)
         return out.sampled_token_ids[:, 0].tolist(), out.num_sampled.tolist()
 
     assert sampled(4, 5, 6) == ([4, 5, 6], [0, 0, 1])  # the first two have not read their texts
     assert sampled(7) == ([7], [0])
+    assert sampled(7, reads=False) == ([7], [1])
     assert not samplers
     assert sampled(4, None, 6) == ([4, 9, 6], [1, 1, 1])
     assert sampled(None) == ([9], [1])
     assert samplers == [sampler, sampler]
+
+
+def test_v2_tells_the_device_of_requests_that_are_new(monkeypatch):
+    from vllm.v1.worker.gpu.sample.sampler import Sampler
+
+    from smcgen.text.engines._vllm.sampler import install
+
+    told = []
+    monkeypatch.setattr(Sampler, "add_request", lambda self, *request: told.append(request))
+    monkeypatch.setattr(Sampler, "apply_staged_writes", lambda self: told.append("all"))
+    sampler = object.__new__(Sampler)
+    install(sampler, Told())
+    sampler.apply_staged_writes()  # what came before us
+    sampler.apply_staged_writes()
+    sampler.add_request(3, "params")
+    sampler.apply_staged_writes()
+    sampler.apply_staged_writes()
+    assert told == ["all", (3, "params"), "all"]
 
 
 def test_samplers_that_draw_otherwise_are_left_alone():

@@ -21,34 +21,44 @@ class ParticleSampler(Sampler):
     """A sampler that asks `smcgen_draw` first."""
 
     smcgen_draw: Draw
+    _staged = True  # whether requests have come since the device was last told of them
+
+    def add_request(self, req_idx: int, sampling_params: Any) -> None:
+        """Somebody's request begins."""
+        self._staged = True
+        super().add_request(req_idx, sampling_params)
+
+    def apply_staged_writes(self) -> None:
+        """Tell the device of new requests; vLLM copies fourteen tables at every step, new or not."""
+        if self._staged:
+            super().apply_staged_writes()
+            self._staged = False
 
     def __call__(self, logits: Tensor, input_batch: Any) -> SamplerOutput:
         """A token for each row of a batch."""
         drawn = self.smcgen_draw(logits, input_batch.req_ids)
         if sum(len(rows) for rows, _ in drawn) < len(logits):
             out = super().__call__(logits, input_batch)
+            tokens = out.sampled_token_ids[:, 0]
         else:
-            out = self._without_tokens(input_batch)
-        tokens = out.sampled_token_ids[:, 0]
+            tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+            out = None
         for rows, found in drawn:
             if len(rows) == len(logits):
-                tokens.copy_(found)
+                tokens = found
             else:
                 tokens[upload(rows, logits.device)] = found
-        return out
+        return out or SamplerOutput(tokens[:, None], None, None, *self._counts(input_batch))
 
-    def _without_tokens(self, batch: Any) -> SamplerOutput:
-        """What vLLM's sampler says of such a batch: how many tokens each request got."""
+    def _counts(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """How many tokens each request gets, and how many are taken back: none while it reads its text."""
         lengths = batch.seq_lens
-        counts = get_num_sampled_and_rejected(
-            lengths.new_ones(batch.num_reqs),
-            lengths,
-            batch.cu_num_logits,
-            batch.idx_mapping,
-            self.req_states.prefill_len.gpu,
+        ones = lengths.new_ones(batch.num_reqs)
+        if not batch.has_prefill:
+            return ones, torch.zeros_like(ones)
+        return get_num_sampled_and_rejected(
+            ones, lengths, batch.cu_num_logits, batch.idx_mapping, self.req_states.prefill_len.gpu
         )
-        tokens = torch.empty(batch.num_reqs, 1, dtype=torch.int64, device=lengths.device)
-        return SamplerOutput(tokens, None, None, *counts)
 
 
 def install(sampler: Any, draw: Draw) -> None:
