@@ -15,7 +15,8 @@ from smcgen.text.stops import Until
 from smcgen.text.texts import Finish
 
 _FIRST_WIDTH = 16  # columns of tokens that are there at first; they double
-_CUT = (Finish.LENGTH, Finish.STOP)  # texts that end without the model's own end
+# texts that end without the model's own end; looking up a member takes as long as a NumPy operation
+_LENGTH, _STOP = int(Finish.LENGTH), int(Finish.STOP)
 _OVER = -2  # in the table of given tokens: no more are given
 
 
@@ -148,7 +149,7 @@ class Writing:
             short = (self.lengths < wanted) & (self.finish != Finish.DEAD)
             if short.any():
                 raise _unlike(self.tokens(int(np.flatnonzero(short)[0])), "ends a step already")
-        cut = np.flatnonzero(np.isin(self.finish, _CUT))
+        cut = np.flatnonzero((self.finish == _LENGTH) | (self.finish == _STOP))
         for factor in self._factors:
             if len(cut):
                 self._logs[1, cut] += factor.log_cut(self.rows[cut])
