@@ -51,6 +51,8 @@ ESSENTIAL = frozenset(
         "diffusion/test_conditional.py::test_the_target_is_invariant[backward sampling]",
         "text/test_engine_laws.py::test_the_enumerated_law_is_one[vllm]",
         "text/engines/test_vllm.py::test_512_particles_share_128_places",
+        "text/engines/test_vllm_decoding.py::test_it_is_taken_and_changes_nothing[1]",
+        "text/engines/test_vllm_decoding.py::test_a_text_ends_at_the_longest_length",
         "text/engines/test_vllm.py::test_too_little_memory_changes_no_text",
         "text/engines/test_vllm.py::test_copies_take_over_requests_that_nobody_needs",
         "text/engines/test_vllm_faults.py::test_an_engine_that_dies_is_built_again_until_it_dies_for_good",

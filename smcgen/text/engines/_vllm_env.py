@@ -23,6 +23,8 @@ def in_process() -> Iterator[None]:
     """
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtra("a vLLM engine", "vllm", "vllm")
+    import torch
+
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when vLLM is first imported
     _quick_kernels()
     before = os.environ.get(_NAME)
@@ -35,6 +37,9 @@ def in_process() -> Iterator[None]:
             del os.environ[_NAME]
         else:
             os.environ[_NAME] = before
+        if torch.cuda.is_initialized():
+            # vLLM finds that out for itself when it starts a process, but reads what it has kept
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         _read_again()
 
 

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 import smcgen
 from smcgen.core.smc import smc
@@ -179,6 +180,20 @@ def test_an_llm_of_the_users_is_taken_over():
         taken = as_engine(llm)
         assert_same(run(taken, "ab", seed=seed), run(vllm_tiny.twin(), "ab", seed=seed))
     assert llm.generate([{"prompt_token_ids": [0, 1]}], use_tqdm=False)
+
+
+def test_processes_of_later_engines_are_not_forked_from_one_with_cuda(monkeypatch):
+    from vllm import envs
+
+    from smcgen.text.engines._vllm_env import in_process
+
+    name = "VLLM_WORKER_MULTIPROC_METHOD"
+    monkeypatch.setenv(name, "fork")
+    for there, method in ((False, "fork"), (True, "spawn")):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda there=there: there)
+        with in_process():
+            pass
+        assert getattr(envs, name) == method
 
 
 def test_problems_in_threads_do_not_mix(engine):
