@@ -6,8 +6,9 @@ while one run scores or resamples the others keep the engine busy.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from smcgen.core.status import SMCInterrupted
 from smcgen.errors import InvalidArgument
 
 _PATIENCE = 0.1  # seconds that the first runs wait for each other
+_MOMENT = 0.02  # seconds between looks whether interrupted runs have ended
 
 
 def smc_each(
@@ -72,6 +74,7 @@ def smc_each(
     stop = threading.Event()
     results: list[Any] = [None] * len(models)
     errors: list[tuple[int, BaseException]] = []
+    under_way: set[int] = set()
     line = _StartingLine(min(workers, len(models)))
 
     def run(b: int) -> None:
@@ -82,9 +85,10 @@ def smc_each(
             if stop.is_set():
                 raise KeyboardInterrupt
 
-        if stop.is_set():
-            return
+        under_way.add(b)  # before the look: whoever is not in it when `stop` is set will not begin
         try:
+            if stop.is_set():
+                return
             results[b] = smc(
                 models[b],
                 keys[b],
@@ -98,6 +102,7 @@ def smc_each(
             results[b] = getattr(error, "result", None)
             errors.append((b, error))
         finally:
+            under_way.discard(b)
             line.reach(b)
 
     with ThreadPoolExecutor(min(workers, len(models)), "smcgen-run") as pool, ExitStack() as stack:
@@ -106,18 +111,18 @@ def smc_each(
             from smcgen.progress import CountBar
 
             shown = stack.enter_context(closing(CountBar("runs", len(models))))
-        futures: list[Future[None]] = []
         try:
-            for b in range(len(models)):
-                futures.append(pool.submit(run, b))  # noqa: PERF401 (Ctrl-C may come in between)
+            futures = [pool.submit(run, b) for b in range(len(models))]
             for done, _ in enumerate(as_completed(futures), 1):
                 shown(done)
         except KeyboardInterrupt:  # each run ends with its present step at the latest, and is kept
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             interrupt_all()
-            while wait(futures, _PATIENCE).not_done:  # who was about to wait for somebody waits now
-                interrupt_all()
+            # not the pool's threads: it does not know one in whose start Ctrl-C came
+            while under_way:
+                time.sleep(_MOMENT)
+                interrupt_all()  # who was about to wait for somebody waits now
             if on_error == "return":
                 return results
             message = f"interrupted; .result has the {len(models)} runs as far as they came"

@@ -1,5 +1,7 @@
 """`smc_each`: the results of one run over all problems, each at its own pace."""
 
+import os
+import signal
 import threading
 import time
 
@@ -102,6 +104,26 @@ def test_an_interrupt_while_runs_are_begun_ends_them(monkeypatch):
     with pytest.raises(SMCInterrupted, match="4 runs"):
         smcgen.smc_each(model().split(), 0, 4, callback=watch)
     assert len(steps) == 1
+
+
+def test_an_interrupt_ends_runs_that_have_not_begun(monkeypatch):
+    """More runs than workers: those in the queue never begin, and are not waited for."""
+    begun = []
+
+    def watch(b, progress):
+        begun.append(b)
+        if len(begun) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SMCInterrupted) as caught:
+            smcgen.smc_each(model().split(), 0, 4, workers=1, callback=watch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert set(begun) == {0}
+    assert [result is None for result in caught.value.result] == [False, True, True, True]
 
 
 def test_each_run_has_its_checkpoint(tmp_path):

@@ -5,8 +5,10 @@ one; as one CUDA graph they are one launch.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from smcgen.text._torch.upload import upload
 _MOST = 1 << 25  # elements of an input; with more, launching is not what takes the time
 _LEAST_ROWS = 8
 _FIRST_CALLS = 2  # which load kernels, and are not recorded
+_KEPT = 64
 _log = logging.getLogger(__name__)
 
 
@@ -28,7 +31,8 @@ def padded(rows: int) -> int:
 class Recorded:
     """`function(kind, *inputs)`, recorded on a GPU for each kind and each power of two of rows.
 
-    What a recorded call returns is overwritten by the next one of its kind.
+    What a recorded call returns may be overwritten by the next call of any kind. The latest `_KEPT` kinds and sizes are
+    known; one is recorded when it is called for the third time.
 
     Args:
         function: of a kind and of tensors, each with one entry for each row, or None; returns tensors whose last axis
@@ -44,33 +48,52 @@ class Recorded:
         device: Any = None,
     ):
         self._function, self._fits, self._device = function, fits, device
-        self._calls: dict[Hashable, int] = {}
-        self._graphs: dict[Hashable, _Graph | None] = {}  # None: it could not be recorded
-        self._pool: Any = None  # graphs follow each other, so they can share their memory
+        # a number of calls, then a graph; None: it could not be recorded
+        self._known: OrderedDict[Hashable, int | _Graph | None] = OrderedDict()
+        self._buffers: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
+        self._pool: Any = None  # graphs follow each other, so they share memory and buffers
 
     def __call__(self, kind: Hashable, *inputs: Tensor | np.ndarray | None) -> tuple[Tensor, ...]:
         """What the function returns; NumPy arrays among its inputs go to the device."""
         first: Any = inputs[0]
         device, size = self._device or first.device, padded(len(first))
         if on_gpu(device) and self._fits(kind) and size * first.shape[1] <= _MOST:
-            key = kind, size, tuple(None if x is None else str(x.dtype) for x in inputs)
-            calls = self._calls[key] = self._calls.get(key, 0) + 1
-            if calls == _FIRST_CALLS + 1:
-                self._graphs[key] = self._recording(kind, size, inputs, device)
-            graph = self._graphs.get(key)
+            graph = self._graph(kind, size, inputs, device)
             if graph is not None:
                 return tuple(out[..., : len(first)] for out in graph(inputs))
         there = (upload(x, device) if isinstance(x, np.ndarray) else x for x in inputs)
         return self._function(kind, *there)
 
-    def _recording(self, kind: Hashable, size: int, inputs: Any, device: Any) -> "_Graph | None":
+    def _graph(self, kind: Hashable, size: int, inputs: Any, device: Any) -> "_Graph | None":
+        key = kind, size, tuple(None if x is None else str(x.dtype) for x in inputs)
+        found = self._known.get(key, 0)
+        if isinstance(found, int):  # the first calls load kernels
+            found = found + 1 if found < _FIRST_CALLS else self._record(kind, size, inputs, device)
+        self._known[key] = found
+        self._known.move_to_end(key)
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return None if isinstance(found, int) else found
+
+    def _record(self, kind: Hashable, size: int, inputs: Any, device: Any) -> "_Graph | None":
         try:
-            buffers = [None if x is None else _buffer(x, size, device) for x in inputs]
+            buffers = [self._buffer(k, x, size, device) for k, x in enumerate(inputs)]
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             return _Graph(buffers, *record(lambda: self._function(kind, *buffers), self._pool))
         except RuntimeError as error:  # out of memory, say
             _log.warning("operations of steering are launched one by one: %s", error)
             return None
+
+    def _buffer(self, place: int, like: Any, size: int, device: Any) -> Tensor | None:
+        """Where graphs read an input: rows beyond those of a call may have any content."""
+        if like is None:
+            return None
+        shape, dtype = (size, *like.shape[1:]), torch.as_tensor(like[:0]).dtype
+        key = place, shape, dtype
+        found = self._buffers.get(key)
+        if found is None:
+            self._buffers[key] = found = torch.zeros(shape, dtype=dtype, device=device)
+        return found
 
 
 class _Graph:
@@ -80,9 +103,10 @@ class _Graph:
         self._buffers, self._launch, self._out = buffers, launch, out
 
     def __call__(self, inputs: Any) -> tuple[Tensor, ...]:
+        rows = len(inputs[0])
         for buffer, values in zip(self._buffers, inputs, strict=True):
             if buffer is not None:  # the host does not wait
-                buffer[: len(values)].copy_(torch.as_tensor(values), non_blocking=True)
+                buffer[:rows].copy_(torch.as_tensor(values), non_blocking=True)
         self._launch()
         return self._out
 
@@ -94,14 +118,11 @@ def on_gpu(device: torch.device) -> bool:
 
 def record(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
     """What repeats this work on a GPU, and what the work returns."""
-    graph = torch.cuda.CUDAGraph()
-    # other threads, whose models score texts meanwhile, may go on
-    with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
-        out = work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # other threads, whose models score texts meanwhile, may go on
+        with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
+            out = work()
+    finally:
+        torch.cuda.set_stream(stream)  # torch does not where recording fails
     return graph.replay, out
-
-
-def _buffer(like: Any, size: int, device: Any) -> Tensor:
-    """Where a graph reads an input: rows beyond those of a call may have any content."""
-    dtype = torch.as_tensor(like[:0]).dtype
-    return torch.zeros((size, *like.shape[1:]), dtype=dtype, device=device)

@@ -93,3 +93,57 @@ def test_laws_whose_draws_take_a_second_look():
     assert _sees_no_numbers((Sampling(0.5, top_k=3), None))
     assert not _sees_no_numbers((nucleus, None))
     assert not _sees_no_numbers((Sampling(), nucleus))
+
+
+def test_the_latest_kinds_are_kept_and_share_buffers(recordings, monkeypatch):
+    monkeypatch.setattr(recorded, "_KEPT", 3)
+    times = Recorded(lambda kind, x: (kind * x[:, 0],))
+    for kind in (2, 3, 4, 5):
+        for k in range(4):
+            assert times(kind, torch.full((2, 1), k))[0].tolist() == [kind * k] * 2
+    assert len(recordings) == 4
+    assert len(times._known) == 3
+    assert len(times._buffers) == 1
+    for _ in range(3):  # the oldest of all begins anew
+        assert times(2, torch.ones(2, 1))[0].tolist() == [2.0] * 2
+    assert len(recordings) == 5
+
+
+@vllm_tiny.needs_vllm
+def test_draws_of_one_step_do_not_overwrite_each_other(recordings):
+    """Two populations of one law, asked one by one because a third fails, and one of another law."""
+    from smcgen.text.engines._vllm.drawing import Drawing
+    from smcgen.text.engines.base import Law
+
+    class Population:
+        scores, factors = None, ()
+
+        def __init__(self, law, uniform, fails=False):
+            self.law, self.uniform, self.fails, self.got = law, uniform, fails, None
+
+        def given(self, rows):
+            return None
+
+        def uniforms(self, rows):
+            return np.full(len(rows), self.uniform)[: 0 if self.fails else None]
+
+        def put(self, rows, drawn):
+            self.got = drawn[0].astype(int).tolist()
+
+    one, other = Law(Sampling()), Law(Sampling(2.0))
+    drawing, logits = Drawing(), torch.zeros(8, 20)
+    alone = [Population(one, 0.06)]
+    for step in range(4):
+        fails = [Population(one, 0.5, fails=True)] if step == 3 else []
+        populations = (
+            alone if step < 3 else [*alone, Population(one, 0.96), Population(other, 0.31), *fails]
+        )
+        drawing.where = {f"{k}-{r}": (p, r) for k, p in enumerate(populations) for r in range(2)}
+        found = drawing(logits[: len(drawing.where)], list(drawing.where))
+        tokens = {int(row): int(t) for rows, ts in found for row, t in zip(rows, ts, strict=True)}
+        drawing.tell()
+        drawn = [tokens[2 * k + r] for k in range(len(populations) - len(fails)) for r in range(2)]
+        assert drawn == [t for p in populations if not p.fails for t in p.got]
+    assert drawn == [1, 1, 19, 19, 6, 6]
+    assert list(drawing.broken) == fails
+    assert recordings

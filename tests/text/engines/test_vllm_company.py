@@ -21,8 +21,20 @@ def made():
     condition = threading.Condition()
     company, ones = Company(condition), [One() for _ in range(3)]
     for one in ones:
-        company.joined(one)
+        apart(condition, company.joined, one)
     return condition, company, ones
+
+
+def apart(condition, method, one):
+    """Call a method in a thread of its own."""
+
+    def call():
+        with condition:
+            method(one)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
 
 
 def come_later(condition, company, ones, after=0.05):
@@ -73,18 +85,37 @@ def test_nobody_waits_while_another_is_in_the_middle_of_a_step(made):
     company.patience = 10.0
     with condition:
         company.gone(c)
-        for one in (a, b):
-            company.came(one)
+    for one in (a, b):
+        apart(condition, company.came, one)
+    with condition:
         company.stepping([a, b])
         company.left(a)
         began = time.monotonic()
         assert not company.gather([b])
         company.left(b)
-        company.came(b)  # both have their step, and b the next one
+    apart(condition, company.came, b)  # both have their step, and b the next one
+    with condition:
         later = come_later(condition, company, [a])
         assert company.gather([b])
         assert time.monotonic() - began < 10.0
     later.join()
+
+
+def test_nobody_waits_for_itself(made):
+    """One thread may drive several populations, or score texts between two steps: it asks for one thing at a time."""
+    condition, company, (a, b, c) = made
+    company.patience = 10.0
+    with condition:
+        for one in (a, b, c):
+            company.joined(one)  # by this thread
+        company.came(a)
+        assert not company.gather([a])
+        company.left(a)
+        scored = One()
+        company.came(scored)
+        began = time.monotonic()
+        assert not company.gather([scored])
+        assert time.monotonic() - began < 10.0
 
 
 def test_a_step_of_the_engine_is_waited_for_at_most(made):

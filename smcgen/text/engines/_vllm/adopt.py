@@ -47,19 +47,20 @@ class Adopted:
 
     def __call__(self, draw: Any) -> Any:
         """The engine, with our scheduler's methods, that asks `draw` for tokens."""
-        engine, self._engine = self._engine, None
+        engine = self._engine
         if engine is None:
             raise EngineError("an LLM that somebody else has made cannot be built again")
-        scheduler: Any = engine.engine_core.engine_core.scheduler
-        if type(scheduler) is Scheduler:
-            scheduler.__class__ = ParticleScheduler
-            cast("ParticleScheduler", scheduler).adopt()
         runner = engine.model_executor.driver_worker.worker.model_runner
         if self.config.use_v2_model_runner:
             ask_v2(engine, draw)
         else:
             processor = processor_of(weakly(draw))(self.config)
             runner.input_batch.logitsprocs.non_argmax_invariant.append(processor)
+        self._engine = None
+        scheduler: Any = engine.engine_core.engine_core.scheduler
+        if type(scheduler) is Scheduler:
+            scheduler.__class__ = ParticleScheduler
+            cast("ParticleScheduler", scheduler).adopt()
         return engine
 
     def shut(self, engine: Any) -> None:
@@ -67,7 +68,7 @@ class Adopted:
 
 
 def core_of(llm: Any, make: Adopted) -> Core:
-    """The one `Core` of an LLM: it lives as long as the LLM, with its processor and its scheduler."""
+    """The one `Core` of an LLM: it lives as long as the LLM, with what asks it for tokens and its scheduler."""
     if getattr(llm, "smcgen_core", None) is None:
         llm.smcgen_core = Core(make, restarts=0)
     return llm.smcgen_core

@@ -68,11 +68,15 @@ class Build:
             share()
             with in_process():
                 engine = LLMEngine.from_vllm_config(config, UsageContext.LLM_CLASS, None, True)
-            if config.use_v2_model_runner:
-                ask_v2(engine, draw)
-            return engine
         except (ValueError, RuntimeError, MemoryError) as error:
             raise EngineError(f"vLLM cannot start on {self._source}: {error}") from error
+        if config.use_v2_model_runner:
+            try:
+                ask_v2(engine, draw)
+            except EngineError:
+                self.shut(engine)
+                raise
+        return engine
 
     def shut(self, engine: Any) -> None:
         """End an engine."""

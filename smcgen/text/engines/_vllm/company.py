@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 _LONGEST = 0.02  # seconds that the next one is waited for
 
 
 class Company:
-    """Who is between two steps, and is waited for as long as others keep coming, by less than a step of the engine.
+    """Who is between two steps, and is waited for as long as others keep coming, by a step of the engine at most.
 
     All methods are called with the lock held.
 
@@ -27,6 +27,7 @@ class Company:
         self._condition = condition
         self._members: WeakSet[Any] = WeakSet()
         self._away: WeakSet[Any] = WeakSet()
+        self._threads: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # that drive members
         self._midway: set[Any] = set()
         self.patience = _LONGEST
 
@@ -34,16 +35,22 @@ class Company:
         """A population that will write many steps."""
         self._members.add(writer)
         self._away.add(writer)
+        self._threads[writer] = threading.current_thread()
 
     def gone(self, writer: Any) -> None:
         """A population that will write no more."""
         self._members.discard(writer)
         self._away.discard(writer)
+        self._midway.discard(writer)
         self._condition.notify_all()
 
     def came(self, writer: Any) -> None:
-        """A population wants to write a step."""
-        self._away.discard(writer)
+        """A population wants to write a step, or texts are to be scored: so its thread has nothing else to ask for."""
+        me = threading.current_thread()
+        if writer in self._members:
+            self._threads[writer] = me
+        for other in [one for one in self._away if self._threads.get(one) is me]:
+            self._away.discard(other)
         self._condition.notify_all()
 
     def left(self, writer: Any) -> None:
@@ -63,7 +70,7 @@ class Company:
     def gather(self, writers: Iterable[Any]) -> bool:
         """Wait for those that are away, unless one of the `writers` is in the middle of a step.
 
-        Returns whether somebody came.
+        Returns whether somebody came, or will not.
         """
         first = len(self._away)
         while self._away and self._midway.isdisjoint(writers):

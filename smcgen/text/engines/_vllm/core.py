@@ -30,8 +30,8 @@ class Core:
     """An engine in this process, and the particles that live in it.
 
     Args:
-        build: a `Build` or `Adopted`: makes an `LLMEngine` with a `ParticleScheduler` and a processor
-            that asks its argument, and shuts one down.
+        build: a `Build` or `Adopted`: makes an `LLMEngine` with a `ParticleScheduler`, which asks its argument
+            for tokens, and shuts one down.
         restarts: how often an engine that dies is built again.
     """
 
@@ -121,6 +121,7 @@ class Core:
             except BaseException:  # Ctrl-C: the run is over
                 if writer in self._open:
                     self._open.remove(writer)
+                    self._company.left(writer)
                 self._inbox.append(lambda: self._abort(writer.requests))
                 raise
             failure = self._failures.pop(writer, None)

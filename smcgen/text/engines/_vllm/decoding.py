@@ -83,12 +83,9 @@ class DecodingScheduler(Scheduler):
                 if name not in before:
                     cached.all_token_ids[name] = request._all_token_ids.copy()
             self.prev_step_scheduled_req_ids.update(ids)
-        if self.defer_block_free and not out.total_num_scheduled_tokens:
-            self.sched_step_seq += 1
         for request in simple:
             request.num_computed_tokens += 1
             request.num_in_flight_tokens += 1
-            request.last_sched_seq = self.sched_step_seq  # looked at where blocks wait to be freed
         out.num_scheduled_tokens.update(dict.fromkeys(ids, 1))
         out.total_num_scheduled_tokens += len(ids)
         self._written = dict(zip(ids, simple, strict=True))

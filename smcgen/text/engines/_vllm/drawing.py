@@ -72,19 +72,25 @@ class Drawing:
             law = writer.law.base, writer.law.proposal
             kind = law, log_phi is not None, *drawn
             together[kind].append(_Part(writer, at, rows, log_phi, uniforms, given))
-        return [f for (law, *_), parts in together.items() for f in self._each(logits, law, parts)]
+        found: Drawn = []
+        for (law, *_), parts in together.items():
+            found += self._each(logits, law, parts, len(together) == 1)
+        return found
 
-    def _each(self, logits: Tensor, law: Any, parts: list[_Part]) -> Drawn:
+    def _each(self, logits: Tensor, law: Any, parts: list[_Part], alone: bool) -> Drawn:
         """All at once; if that cannot be, one by one, to find out whose fault it is."""
         try:
-            return [self._draw(logits, law, parts)]
+            return [self._draw(logits, law, parts, alone)]
         except Exception as error:
             if len(parts) == 1:
                 self.broken[parts[0].writer] = error
                 return []
-        return [f for part in parts for f in self._each(logits, law, [part])]
+        return [f for part in parts for f in self._each(logits, law, [part], False)]
 
-    def _draw(self, logits: Tensor, law: Any, parts: list[_Part]) -> tuple[np.ndarray, Tensor]:
+    def _draw(
+        self, logits: Tensor, law: Any, parts: list[_Part], alone: bool
+    ) -> tuple[np.ndarray, Tensor]:
+        """One draw; `alone` says that no other one follows in this step of the engine."""
         at = np.array([place for part in parts for place in part.at])
         places, order = at, None
         if len(parts) > 1:  # in the order of the batch, so that a whole batch is taken as it lies
@@ -95,6 +101,8 @@ class Drawing:
         numbers = [[part.uniforms for part in parts], [part.given for part in parts]]
         uniforms, given = (_joined(values, order, np.concatenate) for values in numbers)
         told, tokens = self._recorded(law, x, log_phi, uniforms, given)
+        if not alone:  # what is recorded may write over it
+            told, tokens = told.clone(), tokens.clone()
         told = told.to("cpu", non_blocking=True)
         ready = torch.accelerator.current_stream().record_event() if told.is_pinned() else None
         start, ranks, whose = 0, None if order is None else np.argsort(order), []

@@ -8,6 +8,7 @@ from smcgen.text.engines._vllm.processor import HANDLE
 from smcgen.text.engines._vllm.rewriting import Rewriter
 from smcgen.text.engines._vllm.scheduler import FORK, SCORE, ParticleScheduler
 from smcgen.text.engines._vllm.writer import Writer
+from smcgen.text.engines._vllm_shared import TURNS
 
 
 class Requests:
@@ -29,8 +30,9 @@ class Requests:
 
     def step(self) -> Outcome:
         """One step of the engine."""
-        self._rewrite.flush()
-        out = self._port.step()
+        with TURNS:  # copies may be recorded, which another engine's work would disturb
+            self._rewrite.flush()
+            out = self._port.step()
         self._there.difference_update(out.finished)
         return out
 

@@ -1,6 +1,7 @@
 """What vLLM's model runners know of a request, changed when it is rewritten; between their steps.
 
-Requests whose positions are not those of their tokens (M-RoPE) have no rows here: they cannot be rewritten.
+Requests whose positions are not those of their tokens (M-RoPE), or whose blocks are of several kinds, have no rows
+here: they cannot be rewritten.
 """
 
 from functools import cached_property
@@ -68,8 +69,8 @@ class V2Rows:
 
     def __init__(self, runner: Any):
         self._states, self._blocks = states, blocks = runner.req_states, runner.block_tables
-        mrope = runner.model_config.uses_mrope or len(blocks.block_tables) != 1
-        self._slots: dict[str, int] = {} if mrope else states.req_id_to_index
+        none = runner.model_config.uses_mrope or len(blocks.block_tables) != 1
+        self._slots: dict[str, int] = {} if none else states.req_id_to_index
         self._sources: dict[int, int] = {}  # slot -> the one whose contents it is to have
         self._last: dict[
             int, tuple[int, int]
