@@ -94,9 +94,14 @@ class MaskSession:
 
         from smcgen.text._torch.upload import upload
 
-        unique, inverse = np.unique(self._row[rows], return_inverse=True)
+        states = self._row[rows]
+        unique, inverse = np.unique(states, return_inverse=True)
+        if len(unique) == len(states):  # each row its own: in their order, nothing is to be copied
+            unique = states
         allowed = self._automaton.allowed([self._states[i] for i in unique.tolist()])
-        allowed = upload(allowed, self._device)[upload(inverse, self._device)]
+        allowed = upload(allowed, self._device)
+        if unique is not states:
+            allowed = allowed[upload(inverse, self._device)]
         return torch.where(allowed, 0.0, -torch.inf)
 
     def push(self, rows: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> None:

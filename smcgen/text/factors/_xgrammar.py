@@ -71,7 +71,8 @@ class GrammarAutomaton:
         usable[[i for i in eos_ids if i < vocab_size]] = True
         self._usable = usable
         self._usable_there = torch.from_numpy(usable).to(setting.device)
-        self._shifts = torch.arange(32, dtype=torch.int32, device=setting.device)
+        ones = np.left_shift(np.uint32(1), np.arange(32, dtype=np.uint32)).view(np.int32)
+        self._ones = torch.from_numpy(ones).to(setting.device)
 
     def start(self, problem: int) -> Any:
         return self._xgrammar.GrammarMatcher(self._compiled)
@@ -100,12 +101,12 @@ class GrammarAutomaton:
                 bits[k] = 0
             else:
                 state.fill_next_token_bitmask(bits, k)
-        if self._shifts.device.type == "cpu":
+        if self._ones.device.type == "cpu":
             packed = bits.numpy().astype("<i4", copy=False).view(np.uint8)
             each = np.unpackbits(packed, axis=1, bitorder="little").view(bool)
             return torch.from_numpy(each[:, : self._vocab_size] & self._usable)
-        bits = upload(bits, self._shifts.device)  # packed: a 32nd of the mask
-        allowed = ((bits[:, :, None] >> self._shifts) & 1).flatten(1).bool()
+        bits = upload(bits, self._ones.device)  # packed: a 32nd of the mask
+        allowed = ((bits[:, :, None] & self._ones) != 0).flatten(1)
         return allowed[:, : self._vocab_size] & self._usable_there
 
     def complete(self, state: Any) -> bool:
