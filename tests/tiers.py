@@ -55,6 +55,7 @@ ESSENTIAL = frozenset(
         "text/engines/test_vllm_decoding.py::test_a_text_ends_at_the_longest_length",
         "text/engines/test_vllm.py::test_too_little_memory_changes_no_text",
         "text/engines/test_vllm.py::test_copies_take_over_requests_that_nobody_needs",
+        "text/engines/test_vllm_faults.py::test_any_thread_steps_the_engine_with_as_many_threads_of_torch",
         "text/engines/test_vllm_faults.py::test_an_engine_that_dies_is_built_again_until_it_dies_for_good",
         "scaling/evaluation/test_actors.py::test_an_actor_that_is_killed_costs_its_problem_a_second_run_and_nothing_else",
         "scaling/evaluation/test_run.py::test_a_kill_loses_no_finished_problem",

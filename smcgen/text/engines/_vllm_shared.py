@@ -74,8 +74,13 @@ def share() -> None:
 
 
 def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
+        # to ask is to set it for this thread; else torch would with its first operation, in the middle of a
+        # step, and vLLM's attention on a CPU ends where the number of threads changes
+        torch.get_num_threads()
         with TURNS:
             return method(*args, **kwargs)
 

@@ -1,5 +1,8 @@
 """The vLLM engine when something goes wrong: it dies, is interrupted, closed, scored, asked for nonsense."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -199,3 +202,30 @@ def test_closing_while_threads_write():
     assert all("closed" in str(e) for e in errors)
     with pytest.raises(EngineError, match="make a new one"):
         mortal.score([encode(mortal.tokenizer, "ab")], [[1]])
+
+
+THREADS = """
+import threading, torch
+torch.set_num_threads(2)
+from tests.text.vllm_tiny import new_engine, run
+engine, found = new_engine(), []
+work = lambda: found.append(float(run(engine, "ab", n=4, on_error="raise").log_evidence))
+work()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+assert found[0] == found[1], found
+engine.close()
+"""
+
+
+def test_any_thread_steps_the_engine_with_as_many_threads_of_torch():
+    """Where the system's own number is another one: it was a new thread's until torch's first operation."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", THREADS],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
