@@ -19,10 +19,10 @@ from smcgen.core.place import beside
 # of a token need no more
 FIRST, BLOCK = 4, 32
 _PARITY = 0x1BD11BDA
-_TURNS = (
-    (13, 15, 26, 6),
-    (17, 29, 16, 24),
-)  # bits by which the rounds of a group turn a word to the left
+# bits by which each round of a group turns a word to the left; then, with what is left of it on the right, as arrays,
+# which NumPy's operations take as they are
+_TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_SHIFTS = [[(np.array(r, np.uint32), np.array(32 - r, np.uint32)) for r in g] for g in _TURNS]
 _WORD = 0xFFFFFFFF
 _FEW = 8  # keys that Python's integers fold sooner than NumPy's arrays
 
@@ -118,7 +118,3 @@ def _threefry(
         np.add(a, schedule[(i + 1) % 3], a)
         np.add(b, schedule[(i + 2) % 3] + np.uint32(i + 1), b)
     return a, b
-
-
-# arrays, which an operation takes as they are
-_SHIFTS = [[(np.array(r, np.uint32), np.array(32 - r, np.uint32)) for r in g] for g in _TURNS]

@@ -77,7 +77,7 @@ def test_requests_of_others_go_vllms_way(engine, short):
     engine._core.engine.output_processor.abort_requests(["foreign"], internal=True)
 
 
-def test_a_text_ends_at_the_longest_length(engine, short):
+def test_a_text_ends_at_the_longest_length():
     with vllm_tiny.new_engine(max_length=48) as small:
         kw = {"n": 6, "step": 5, "tokens": 100, "seed": 2}
         result = run(small, "ab", **kw)
