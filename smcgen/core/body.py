@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcgen.core import weights
 from smcgen.core._types import LogG, PyTree
+from smcgen.core.account import Carry, account, turn
 from smcgen.core.batches import Batches
 from smcgen.core.drivers import Driver
 from smcgen.core.layout import Layout
@@ -19,7 +19,7 @@ from smcgen.core.reference import at
 from smcgen.core.resampling import Adaptive, Transform, transformed
 from smcgen.core.resolve import Resolved
 from smcgen.core.result import SMCResult
-from smcgen.core.select import Selection, ancestor_of_reference, reweight, select
+from smcgen.core.select import Selection, ancestor_of_reference, select
 from smcgen.core.status import Status
 from smcgen.errors import ModelError
 
@@ -51,20 +51,6 @@ class Settings:
         return self.keep != "summary" and not self.transforms
 
 
-class Carry(NamedTuple):
-    """What the next step needs."""
-
-    state: PyTree
-    log_weights: Any
-    log_z: Any
-    lost: Any  # what rounding dropped from log_z
-    ess: Any
-    founders: Any
-    status: Any
-    status_step: Any
-    status_particle: Any
-
-
 class Info(NamedTuple):
     """What a person wants to look at afterwards."""
 
@@ -77,8 +63,10 @@ class Info(NamedTuple):
     log_weights: Any = None
 
 
-def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) -> tuple[Carry, Info]:
-    """Time 0: draw and weight. With a `path`, particle 0 follows it."""
+def first(
+    model: Resolved, key: Any, settings: Settings, path: PyTree = None, ahead: Any = None
+) -> tuple[Carry, Info]:
+    """Time 0: draw and weight. With a `path`, particle 0 follows it; `ahead`: the steps' key, if a host drives them."""
     if path is None:
         state, log_g = model.init(key, settings.n)
     else:
@@ -86,24 +74,13 @@ def first(model: Resolved, key: Any, settings: Settings, path: PyTree = None) ->
         state, log_g = model.init_pinned(key, settings.n, at(path, 0))
     shape = (settings.n,) if model.num_problems is None else (model.num_problems, settings.n)
     state, log_g = _laid_out(model, settings, state, _checked(log_g, shape, "init"))
-    with beside(log_g):
-        flat = jnp.full(shape, -jnp.log(settings.n), log_g.dtype)
-        new = reweight(flat, log_g)
-        zero = jnp.zeros(shape[:-1], jnp.int32)
-        founders = jnp.broadcast_to(jnp.arange(settings.n, dtype=jnp.int32), shape)
-        lost = jnp.zeros_like(new.increment)
-    carry = Carry(
-        state,
-        new.log_weights,
-        new.increment,
-        lost,
-        new.ess,
-        founders,
-        new.status,
-        zero,
-        new.particle,
-    )
-    return carry, Info(None, None, None, new.ess, new.increment, *kept(model, carry, settings))
+    flat = np.full(shape, -np.log(settings.n), log_g.dtype)
+    zero, none = flat[..., 0] * 0, np.zeros(shape[:-1], np.int32)
+    founders = np.broadcast_to(np.arange(settings.n, dtype=np.int32), shape)
+    carry = Carry(None, flat, zero, zero, zero, founders, none, none, none)
+    weigh = partial(_weighed, model, ahead, settings, path)
+    carry, increment = weigh(carry, founders, flat, state, log_g, 0)
+    return carry, Info(None, None, None, carry.ess, increment, *kept(model, carry, settings))
 
 
 def step(
@@ -116,14 +93,15 @@ def step(
     t: Any,
 ) -> tuple[Carry, Info]:
     """Times 1..T: resample if due, move, weight. With a `path`, particle 0 follows it."""
-    on = active(model, carry)
-    if model.resamples:
-        on = on & model.resamples(t)
-    pinned = (
-        None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
-    )
-    with beside(carry.log_weights):
-        chosen = select(step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned)
+    chosen = carry.chosen
+    if chosen is None:
+        on = _on(model, active(model, carry), t)
+        pinned = (
+            None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
+        )
+        weights = carry.log_weights
+        with beside(weights):
+            chosen = select(step_key, t, weights, carry.ess, on, settings.resampler, pinned)
     state = driver.cond(
         chosen.resampled,
         partial(_rearranged, model, settings),
@@ -141,16 +119,49 @@ def step(
         state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
     state, log_g = _laid_out(model, settings, state, log_g)
-    with beside(log_g):
-        small, increment = _account(carry._replace(state=None), chosen, log_g, t)
+    weigh = partial(_weighed, model, step_key if driver.ahead else None, settings, path)
+    carry, increment = weigh(carry, chosen.ancestors, chosen.log_weights, state, log_g, t)
     ancestors = None
     if settings.shows_ancestors:
         ancestors = settings.layout.spread(chosen.ancestors, settings.n, axis)
-    carry = small._replace(state=state)
     memory = kept(model, carry, settings)
     return carry, Info(
         ancestors, chosen.resampled, chosen.same_parent, carry.ess, increment, *memory
     )
+
+
+def _weighed(
+    model: Resolved,
+    ahead: Any,
+    settings: Settings,
+    path: PyTree,
+    carry: Carry,
+    ancestors: Any,
+    log_weights: Any,
+    state: PyTree,
+    log_g: LogG,
+    t: Any,
+) -> tuple[Carry, Any]:
+    """Everything that step t does with weights; and with a key `ahead`, what the next one resamples.
+
+    For a host each dispatch takes as long as a hundred operations on a few weights, so both are one.
+    """
+    given = carry._replace(state=None, chosen=None), ancestors, log_weights, log_g, t
+    with beside(log_g):
+        if ahead is None or settings.ancestor_sampling:  # which asks the model first
+            small, increment = account(*given)
+            return small._replace(state=state), increment
+        shape = np.shape(carry.ess)
+        running = np.full(shape, t < model.num_steps)  # that they have not failed is seen inside
+        on = _on(model, _undone(model, running, state), t + 1) if t < model.num_steps else running
+        pinned = None if path is None else np.zeros(shape, np.int32)
+        small, increment, chosen = turn(*given, ahead, on, pinned, settings.resampler)
+    return small._replace(state=state, chosen=chosen), increment
+
+
+def _on(model: Resolved, running: Any, t: Any) -> Any:
+    """Running problems that resample at step t if their weights say so."""
+    return running & model.resamples(t) if model.resamples else running
 
 
 def _particle_axis(model: Resolved) -> int:
@@ -220,27 +231,6 @@ def _pinned(
     return driver.cond(due, drawn, lambda state: itself, carry.state)
 
 
-@jax.jit
-def _account(carry: Carry, chosen: Selection, log_g: LogG, t: Any) -> tuple[Carry, Any]:
-    """Everything a step does with weights, in one dispatch; `carry.state` is None."""
-    new = reweight(chosen.log_weights, log_g)
-    alive = carry.status == Status.OK  # a failed problem stays as it failed
-    total, lost = weights.compensated_add(carry.log_z, carry.lost, new.increment)
-    founders = jnp.take_along_axis(carry.founders, chosen.ancestors, axis=-1)
-    carry = Carry(
-        None,
-        jnp.where(alive[..., None], new.log_weights, carry.log_weights),
-        jnp.where(alive, total, carry.log_z),
-        jnp.where(alive, lost, carry.lost),
-        jnp.where(alive, new.ess, carry.ess),
-        founders,
-        jnp.where(alive, new.status, carry.status),
-        jnp.where(alive, jnp.int32(t), carry.status_step),
-        jnp.where(alive, new.particle, carry.status_particle),
-    )
-    return carry, jnp.where(alive, new.increment, 0.0)
-
-
 def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyTree) -> SMCResult:
     """Carry and infos as a result."""
     joined = lambda a, b: jnp.concatenate([jnp.asarray(a)[None], jnp.asarray(b)])
@@ -267,10 +257,16 @@ def finish(model: Resolved, carry: Carry, start: Info, infos: Info, history: PyT
 def active(model: Resolved, carry: Carry) -> Any:
     """Problems that still run: neither failed nor finished; shape (*problems)."""
     if not model.traceable:  # on the host a NumPy operation takes a fortieth of the time of JAX's
-        running = np.asarray(carry.status) == _OK
-        return running & ~np.asarray(model.done(carry.state)) if model.done else running
-    running = carry.status == Status.OK
-    return running & ~jnp.asarray(model.done(carry.state)) if model.done else running
+        return _undone(model, np.asarray(carry.status) == _OK, carry.state)
+    return _undone(model, carry.status == Status.OK, carry.state)
+
+
+def _undone(model: Resolved, running: Any, state: PyTree) -> Any:
+    """Those of these problems that the model has not finished."""
+    if not model.done:
+        return running
+    done = model.done(state)
+    return running & ~(jnp.asarray(done) if model.traceable else np.asarray(done))
 
 
 def record(model: Resolved, state: PyTree, settings: Settings) -> PyTree:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcgen.core.body import Carry, Info, Settings, record
+from smcgen.core.account import Carry
+from smcgen.core.body import Info, Settings, record
 from smcgen.core.leaves import LeafCheckpointing, from_leaf_arrays, leaf_arrays
 from smcgen.core.resolve import Resolved
 from smcgen.core.storage import check_folder, read_arrays, write_arrays
@@ -37,7 +38,7 @@ class Checkpoint:
     def write(self, t: int, carry: Carry, first: Info, infos: Sequence[Info]) -> None:
         """Write the run after step t."""
         arrays = {f"state/{k}": np.asarray(v) for k, v in self._as_arrays.dump(carry.state).items()}
-        for name, value in carry._replace(state=None)._asdict().items():
+        for name, value in carry._replace(state=None, chosen=None)._asdict().items():
             if value is not None:
                 arrays[f"carry/{name}"] = np.asarray(value)
         for step, info in enumerate([first, *infos]):

@@ -14,7 +14,13 @@ from smcgen.core._types import PyTree
 
 
 class Driver(Protocol):
-    """Control flow."""
+    """Control flow.
+
+    Attributes:
+        ahead: whether it pays to decide what the next step resamples along with this step's weights.
+    """
+
+    ahead: bool
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
         """`then(*operands)` if any of `pred` is true, else `otherwise(*operands)`."""
@@ -27,6 +33,8 @@ class Driver(Protocol):
 
 class TracedDriver:
     """`lax.cond` and `lax.scan`."""
+
+    ahead = False  # XLA sees both
 
     def cond(self, pred: Any, then: Callable, otherwise: Callable, *operands: Any) -> Any:
         """Both branches are traced."""
@@ -47,6 +55,8 @@ class HostDriver:
     Attributes:
         carry, infos: where the loop is; they survive an exception in a step.
     """
+
+    ahead = True  # each would be a dispatch of its own
 
     def __init__(self, stop: Callable[[Any], bool], after: Callable[[int, Any, Any, list], None]):
         self._stop, self._after = stop, after

@@ -13,8 +13,9 @@ import numpy as np
 from smcgen.core import body
 from smcgen.core import compile as compiling
 from smcgen.core._types import RandomKey
+from smcgen.core.account import Carry
 from smcgen.core.arguments import keys_of
-from smcgen.core.body import Carry, Info, Settings
+from smcgen.core.body import Info, Settings
 from smcgen.core.checkpoint import Checkpoint
 from smcgen.core.cost import Cost, Meter
 from smcgen.core.drivers import HostDriver, TracedDriver
@@ -171,7 +172,7 @@ class _HostRun:
         else:
             start = 0
             driver.carry, self._start = body.first(
-                self._model, self._init_key, self._settings, self._path
+                self._model, self._init_key, self._settings, self._path, self._step_key
             )
             self._after(0, driver.carry, self._start, driver.infos)
         return start, driver.carry

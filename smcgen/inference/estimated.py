@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from smcgen.core import body
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.body import Carry, Settings
+from smcgen.core.account import Carry
+from smcgen.core.body import Settings
 from smcgen.core.drivers import TracedDriver
 from smcgen.core.resolve import resolve
 from smcgen.errors import InvalidArgument, ModelError

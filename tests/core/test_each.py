@@ -154,8 +154,19 @@ def test_runs_start_together(monkeypatch):
     """The first step of any run comes after all have begun; one that cannot begin is not waited for."""
     monkeypatch.setattr(each, "_PATIENCE", 60.0)
     told = []
-    smcgen.smc_each(model().split(), 0, 4, callback=lambda b, progress: told.append(progress.t))
-    assert told[:4] == [0, 0, 0, 0]
+
+    class Opened(ToyEngine):
+        def open(self, *args, **kwargs):
+            told.append("begun")
+            return super().open(*args, **kwargs)
+
+    def reward(texts):
+        told.append("scored")
+        return [0.0] * len(texts)
+
+    begins = TextModel(Opened(max_tokens=4), PROMPTS, FunctionReward(reward), 1, max_tokens=4)
+    smcgen.smc_each(begins.split(), 0, 4)
+    assert told[:5] == [*["begun"] * 4, "scored"]
 
     class Closed(ToyEngine):
         def open(self, *args, **kwargs):
@@ -164,7 +175,7 @@ def test_runs_start_together(monkeypatch):
     models = [*model().split(), TextModel(Closed(max_tokens=4), "a", TILT, 1, max_tokens=4)]
     began = time.monotonic()
     with pytest.raises(EngineError, match="closed"):
-        smcgen.smc_each(models, 0, 4, callback=lambda b, progress: told.append(progress.t))
+        smcgen.smc_each(models, 0, 4)
     assert time.monotonic() - began < 60.0
 
 
