@@ -17,7 +17,7 @@ from smcgen.core.resolve import Resolved
 from smcgen.core.storage import check_folder, read_arrays, write_arrays
 from smcgen.errors import CheckpointError
 
-_VERSION = "2"
+_VERSION = "3"
 
 
 class Checkpoint:

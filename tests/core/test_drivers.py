@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 import smcgen
+from smcgen.core.account import Carry, account, turn
+from smcgen.core.arguments import settings_of
+from smcgen.core.select import select
 from tests.core.models import (
     OPTIONS,
     EndingProblems,
@@ -330,3 +333,38 @@ def test_a_traced_run_computes_nothing_after_its_end(keep):
     if keep == "particles":
         assert_same(traced, host)
         np.testing.assert_array_equal(traced.history["x"][-1], traced.history["x"][3])
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("shape", [(7,), (3, 16)])
+def test_weights_and_the_next_selection_at_once_have_the_bits_of_one_after_the_other(shape, pinned):
+    draws = np.random.default_rng(len(shape))
+    zero, none = np.zeros(shape[:-1], np.float32), np.zeros(shape[:-1], np.int32)
+    equal = np.full(shape, -np.log(shape[-1]), np.float32)
+    own = np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape)
+    keys = jax.random.key(0) if len(shape) == 1 else jax.random.split(jax.random.key(0), shape[0])
+    resampler = settings_of(shape[-1], "systematic", 0.5, "summary").resampler
+    fixed, on = none if pinned else None, np.ones(shape[:-1], bool)
+    carry, ancestors, log_weights = Carry(None, equal, *[zero] * 3, own, *[none] * 3), own, equal
+    resampled = []
+    for t in range(30):
+        log_g = 2 * draws.normal(size=shape).astype(np.float32)
+        if t == 20:
+            log_g[..., :1] = np.nan  # the run fails, or that of the first problem
+            log_g[1:] = 0
+        given = carry, ancestors, log_weights, log_g, t
+        *both, chosen = turn(*given, keys, on, fixed, resampler)
+        apart = account(*given)
+        alive = np.asarray(apart[0].status) == 0
+        new = select(keys, t + 1, apart[0].log_weights, apart[0].ess, on & alive, resampler, fixed)
+        for x, y in zip(
+            jax.tree.leaves((both, chosen._replace(propagate=None))),
+            jax.tree.leaves((list(apart), new._replace(propagate=None))),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(x, y)
+        assert (jax.random.key_data(chosen.propagate) == jax.random.key_data(new.propagate)).all()
+        carry, ancestors, log_weights = both[0], chosen.ancestors, chosen.log_weights
+        resampled.append(np.asarray(chosen.resampled).any())
+    assert {*resampled} == {True, False}
+    assert np.asarray(carry.status).any()

@@ -69,7 +69,7 @@ def test_neyman_allocation_is_the_best_in_whole_numbers():
 @pytest.mark.slow
 def test_the_pool_is_spent_where_answers_differ():
     strategy = scaling.AdaptiveAllocation(pilot=3)
-    outcomes = exact.run(strategy, 6, prompts=6)
+    outcomes = exact.run(strategy, 6, prompts=6, key=0)
     sizes = np.array([len(o.texts) for o in outcomes])
     assert sizes.sum() == 6 * 6
     agree = np.array([len({*o.candidates.answers[:3]}) == 1 for o in outcomes])

@@ -63,7 +63,7 @@ def test_tokens_are_shared_and_the_search_says_so():
 @pytest.mark.parametrize("name", ["majority", "best-of-n"])
 def test_tokens_are_spent_until_no_full_text_is_safe(name):
     budget = scaling.Budget(tokens=20)
-    keys = jax.random.split(jax.random.key(1), 4)
+    keys = jax.random.split(jax.random.key(3), 4)
     run = lambda prompts, key: scaling.as_strategy(name).run(
         exact.ENGINE, prompts, exact.REWARD, budget, key=key, writing=exact.WRITING
     )

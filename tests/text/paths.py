@@ -92,7 +92,8 @@ def check_log_continue(
             left = steps_of(texts[row // n], ends)[t - 1 :]
             own = state.texts.steps(row)
             if state.texts.ended[row] or not left:
-                expected = 0.0 if state.texts.ended[row] and not left else -np.inf
+                ended = state.texts.ended[row] and state.texts.finish[row] != Finish.DEAD
+                expected = 0.0 if ended and not left else -np.inf
             elif not is_text([*own, *left], ends, model):
                 expected = -np.inf
             else:

@@ -18,7 +18,7 @@ def count_a(texts):
 def run():
     reward = FunctionReward(lambda texts: [0.8 * t.count("a") for t in texts])
     model = TextModel(ToyEngine(), ["a", "b", "ab"], reward, step_rule=1, max_tokens=4)
-    return smc(model, 0, 5, ess_threshold=0.0)
+    return smc(model, 2, 5, ess_threshold=0.0)
 
 
 def test_each_problem_is_weighted_by_its_own_particles(run):

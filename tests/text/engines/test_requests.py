@@ -156,7 +156,7 @@ def test_limits_last_step_and_ended_rows():
 def test_copies_share_a_history_and_have_seeds_in_a_row():
     engine = LocalEngine(toy(2))
     session = engine.open([A, A], N, Law(), Meter())
-    session.extend(np.arange(8), Step(tokens=2), np.full(8, 9), randomness(2))
+    session.extend(np.arange(8), Step(tokens=2), np.full(8, 9), randomness(2, seed=2))
     first = engine.completers[0].asked[0]
     seeds = [r.seed for r in first]
     assert [s - seeds[0] for s in seeds[:N]] == [0, 1, 2, 3]
