@@ -129,6 +129,26 @@ def overlap_rows(report: Report, engine: VLLM, repeats: int) -> None:
         calls: dict[str, Any] = {k: partial(seconds, side) for k, side in sides.items()}
         found = list(ratio_rows(report, calls, PROBLEMS * n * TOKENS, repeats).values())
         report.aim("overlap_" + name.replace(" ", "_"), found[1], 1.0)
+    early_rows(report, engine, step, repeats)
+
+
+def early_rows(report: Report, engine: VLLM, step: Step, repeats: int) -> None:
+    """One problem: a service that takes 5 ms a text scores early finishers while others are written, or all at the end."""
+
+    def service(ids: list[list[int]]) -> list[float]:
+        time.sleep(0.005 * len(ids))
+        return [(hash(tuple(i)) % 1000) / 250.0 for i in ids]
+
+    prompt = some_prompts(1, PROMPT, engine.vocab_size)[0]
+    for n in (16, 64):
+        sides = {}
+        for name, elsewhere in (("at the end", False), ("early", True)):
+            reward = FunctionReward(service, on="ids", cache=0, elsewhere=elsewhere)
+            task = TextModel(engine, prompt, reward, step, None, TOKENS)
+            run = partial(smc, task, jax.random.key(1), n, ess_threshold=1.0, keep="summary")
+            sides[f"5 ms a text, {name}, n = {n}"] = partial(seconds, run)
+        found = list(ratio_rows(report, sides, n * TOKENS, repeats).values())
+        report.aim(f"overlap_early_n{n}", found[1], 1.0)
 
 
 def usual_rows(

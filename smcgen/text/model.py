@@ -26,10 +26,11 @@ from smcgen.text import pinning
 from smcgen.text.detokenize import decode
 from smcgen.text.engines.base import Engine, Law
 from smcgen.text.identity import identity
-from smcgen.text.potentials.base import Potential
+from smcgen.text.potentials.base import Potential, Twist
 from smcgen.text.prompts import Prompt, encode_all, is_single
 from smcgen.text.randomness import StepRandomness
 from smcgen.text.sampling import Sampling
+from smcgen.text.scoring import Scoring
 from smcgen.text.state import ROW_ARRAYS, TextRecord, TextState
 from smcgen.text.steps import Step, as_step
 from smcgen.text.stops import StopStrings, Until, as_stops
@@ -125,6 +126,10 @@ class TextModel(FeynmanKac[TextState]):
         factors = self.potential.factors() if self.potential else ()
         return Law(self.sampling, factors, self.proposal)
 
+    @cached_property
+    def _twists(self) -> tuple[Twist, ...]:
+        return self.potential.twists() if self.potential else ()
+
     def init(self, key: Any, n: int) -> tuple[TextState, Any]:
         rows = len(self.prompts) * n
         texts = Texts(
@@ -150,11 +155,10 @@ class TextModel(FeynmanKac[TextState]):
         """A state with fresh sessions for these texts."""
         completions = [texts.tokens(r) for r in range(len(texts))] if resume else None
         session = self.engine.open(self.prompts, texts.n, self._law, meter, completions)
-        twists = self.potential.twists() if self.potential else ()
-        opened = tuple(w.open_twist(self.prompts, texts.n, texts.tokenizer, meter) for w in twists)
+        opened = [w.open_twist(self.prompts, texts.n, texts.tokenizer, meter) for w in self._twists]
         empty = np.full((len(texts), 0), -1, np.int32)
         stop = np.zeros(len(texts), dtype=np.int64)
-        return TextState(texts, log_base, log_psi, empty, stop, session, opened, meter)
+        return TextState(texts, log_base, log_psi, empty, stop, session, tuple(opened), meter)
 
     def step(self, key: Any, t: Any, state: TextState) -> tuple[TextState, Any]:
         return self._written(key, t, state, {})
@@ -193,18 +197,20 @@ class TextModel(FeynmanKac[TextState]):
         randomness = StepRandomness(key, texts.n)
         last = bool(t == self.num_steps)
         until = None if self.stops is None else Until(self.stops, state.stop[rows])
-        new = state.engine.extend(rows, self.rule, limits, randomness, last, given or None, until)
+        asked = rows, self.rule, limits, randomness, last, given or None, until
+        away = [w.elsewhere for w in self._twists]
+        with Scoring(texts, rows, state.twists, away, bool(self._law.factors)) as scoring:
+            tells = scoring.listens and getattr(self.engine, "tells", False)
+            new = state.engine.extend(*asked, **({"ended": scoring.told} if tells else {}))
+            texts = texts.extended(rows, new.tokens, new.lengths, new.finish)
+            log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()
+            log_g[rows] = new.log_base + new.log_factor - new.log_proposal
+            alive = rows[(new.finish != Finish.DEAD) & (log_g[rows] > -np.inf)]
+            if len(alive):
+                log_psi[alive] = scoring.log_psi(texts, new, alive)
+                log_g[alive] += log_psi[alive] - state.log_psi[alive]
         stop = state.stop.copy()
         stop[rows] = 0 if until is None else until.states
-        texts = texts.extended(rows, new.tokens, new.lengths, new.finish)
-        log_g, log_psi = np.zeros(len(texts)), state.log_psi.copy()
-        log_g[rows] = new.log_base + new.log_factor - new.log_proposal
-        alive = rows[(new.finish != Finish.DEAD) & (log_g[rows] > -np.inf)]
-        if len(alive):
-            log_psi[alive] = sum(
-                (w.log_psi(texts, alive) for w in state.twists), np.zeros(len(alive))
-            )
-            log_g[alive] += log_psi[alive] - state.log_psi[alive]
         texts = self._given_up(texts, log_g)
         log_base = state.log_base.copy()
         log_base[rows] += new.log_base

@@ -153,6 +153,10 @@ class Writing:
         for factor in self._factors:
             if len(cut):
                 self._logs[1, cut] += factor.log_cut(self.rows[cut])
+        return self.so_far()
+
+    def so_far(self) -> Extension:
+        """The step as it is; what factors say of a text that is cut off comes at the end."""
         width = int(self.lengths.max(initial=0))
         base, factor, proposal = self._logs
         return Extension(self._tokens[:, :width], self.lengths, base, factor, proposal, self.finish)

@@ -118,7 +118,9 @@ class Engine(Protocol):
         name: what identifies the model (a checkpoint of another model is refused by it).
 
     An engine that serves the populations of several threads at once may say so by `concurrent = True`:
-    `steer` then lets each prompt run at its own pace.
+    `steer` then lets each prompt run at its own pace. One whose rows end their steps one by one may say so by
+    `tells = True`: its sessions' `extend` then takes `ended`, a function, and calls it between tokens with the step as
+    far as it is written (`Writing`), from whichever thread writes.
     """
 
     tokenizer: Any

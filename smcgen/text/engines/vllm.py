@@ -46,7 +46,7 @@ class VLLM:
         EngineError: vLLM cannot start, or is of a version that this module does not know.
     """
 
-    concurrent = True  # see `Engine`
+    concurrent = tells = True  # see `Engine`
 
     def __init__(
         self,

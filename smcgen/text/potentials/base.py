@@ -108,9 +108,11 @@ class Twist(Potential):
 
     Attributes:
         every_step: whether log psi_T can depend on what was asked at the steps before.
+        elsewhere: whether it can be asked about some texts while an engine writes others: see `Reward.elsewhere`.
     """
 
     every_step: bool = True
+    elsewhere: bool = False
 
     def twists(self) -> "tuple[Twist, ...]":
         return (self,)

@@ -69,6 +69,11 @@ class GatedTwist(Twist):
         """As the twist."""
         return self.twist.every_step
 
+    @property
+    def elsewhere(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the twist."""
+        return self.twist.elsewhere
+
     def power(self, strength: float) -> Potential:
         from smcgen.text.potentials.algebra import gated
 

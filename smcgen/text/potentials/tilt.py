@@ -78,6 +78,11 @@ class Tilt(Twist):
         return self.outcome != "value" or self.absorbing
 
     @property
+    def elsewhere(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the reward."""
+        return self.reward.elsewhere
+
+    @property
     def _scale(self) -> Scale:
         return self.scale or ("log" if self.reward.probability else "identity")
 

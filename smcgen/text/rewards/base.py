@@ -56,9 +56,12 @@ class Reward(Potential):
 
     Attributes:
         probability: scores are probabilities in [0, 1], which can be read on a log or logit scale.
+        elsewhere: scores come from another device or a server, so texts that end a step early are scored at once, by
+            another thread, while an engine that tells of them (`VLLM`) writes the others.
     """
 
     probability: bool = False
+    elsewhere: bool = False
 
     @property
     def display_name(self) -> str:

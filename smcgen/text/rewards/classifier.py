@@ -40,6 +40,7 @@ class ClassifierReward(Reward):
         device, dtype, trust_remote_code: as for `ProcessReward`.
         batch_size: most texts in one forward pass.
         cache: how many scores to remember by content.
+        elsewhere: the model has a GPU of its own, so that it can score while the engine writes: see `Reward.elsewhere`.
 
     Raises:
         InvalidArgument: a label the model does not have, or a choice that does not exist.
@@ -58,6 +59,7 @@ class ClassifierReward(Reward):
     trust_remote_code: bool = field(default=False, kw_only=True)
     batch_size: int = field(default=32, kw_only=True)
     cache: int = field(default=100_000, kw_only=True)
+    elsewhere: bool = field(default=False, kw_only=True)
     probability: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:

@@ -39,6 +39,8 @@ class FunctionReward(Reward):
         probability: the numbers are probabilities in [0, 1]; `Tilt` checks it.
         prompts: pass the prompts as well, as strings (or ids if `on="ids"`).
         cache: how many scores to remember by content; 0 to remember none between steps.
+        elsewhere: the function waits for somebody else (a service, another device), and may be called from another
+            thread while an engine writes: see `Reward.elsewhere`.
 
     Raises:
         RewardError: in a run, if the function does not return numbers, or fails on a text: it is then
@@ -50,6 +52,7 @@ class FunctionReward(Reward):
     probability: bool = False
     prompts: bool = False
     cache: int = field(default=100_000, kw_only=True)
+    elsewhere: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not callable(self.fn):

@@ -44,6 +44,7 @@ class ProcessReward(Reward):
         dtype: of the loaded weights; "auto" is what they were saved in.
         trust_remote_code: run code that comes with the model.
         batch_size: most rows in one forward pass; None is all of them.
+        elsewhere: the model has a GPU of its own, so that it can score while the engine writes: see `Reward.elsewhere`.
 
     Raises:
         InvalidArgument: a format that does not suit the model or tokenizer.
@@ -60,6 +61,7 @@ class ProcessReward(Reward):
     dtype: Any = field(default="auto", kw_only=True)
     trust_remote_code: bool = field(default=False, kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True)
+    elsewhere: bool = field(default=False, kw_only=True)
     probability: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:

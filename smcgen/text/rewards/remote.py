@@ -71,6 +71,7 @@ class RemoteReward(Reward):
     batch_size: int = field(default=32, kw_only=True)
     cache: int = field(default=100_000, kw_only=True)
     probability: bool = field(default=False, init=False)
+    elsewhere = True
 
     def __post_init__(
         self,

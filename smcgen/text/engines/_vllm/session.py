@@ -1,6 +1,6 @@
 """A population in progress on vLLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class VLLMSession:
         self._at = np.zeros(rows, dtype=np.int64)  # place of a row in the step being written
         self._randomness: StepRandomness | None = None
         self._lockstep = False
+        self._ended: Callable[[Writing], None] | None = None
         self._ahead: set[int] = set()  # rows that wait for the others, in lockstep
         core.joined(self)
 
@@ -82,6 +83,7 @@ class VLLMSession:
         last: bool = False,
         given: Mapping[int, Sequence[int]] | None = None,
         until: Until | None = None,
+        ended: Callable[[Writing], None] | None = None,
     ) -> Extension:
         """Write one step for `rows`; see `smcgen.text.engines.base.Session`."""
         rows = np.asarray(rows, dtype=np.int64)
@@ -90,6 +92,7 @@ class VLLMSession:
         writing = Writing(rows, step, limits, last, self._is_eos, *told)
         self._writing, self._randomness = writing, randomness
         self._lockstep = step.ess is not None
+        self._ended = None if self._lockstep else ended  # it ends for all at once
         self._at[rows] = np.arange(len(rows))
         active = rows[writing.active]
         self._join(active)
@@ -97,7 +100,7 @@ class VLLMSession:
             if len(active):
                 self._core.write(self, active.tolist())
         finally:
-            self._writing = self._randomness = None
+            self._writing = self._randomness = self._ended = None
             self._ahead = set()
         for at, row in enumerate(rows.tolist()):
             self._texts[row] = _Text(self._texts[row], writing.tokens(at))
@@ -250,6 +253,8 @@ class VLLMSession:
         writing = self._writing
         assert writing is not None
         ended = writing.push(self._at[rows], self._drawn[:, rows])
+        if self._ended is not None:
+            self._ended(writing)
         if not self._lockstep:
             return rows[ended].tolist(), []
         # the step ends for all rows of a problem at once: nobody may be ahead when that is decided
