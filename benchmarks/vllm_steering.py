@@ -133,7 +133,7 @@ def overlap_rows(report: Report, engine: VLLM, repeats: int) -> None:
 
 
 def early_rows(report: Report, engine: VLLM, step: Step, repeats: int) -> None:
-    """One problem: a service that takes 5 ms a text scores early finishers while others are written, or all at the end."""
+    """One problem: a service of 5 ms a text scores early finishers while others are written, or all at the end."""
 
     def service(ids: list[list[int]]) -> list[float]:
         time.sleep(0.005 * len(ids))
