@@ -73,9 +73,7 @@ class Scoring:
         self, texts: Texts, new: Extension, alive: Int[np.ndarray, " a"]
     ) -> Float64[np.ndarray, " a"]:
         """log psi of the rows that are alive, now that all have ended their step."""
-        if (
-            self._over >= 0
-        ):  # whoever was early is asked in the waves of its step, had there been time or not
+        if self._over >= 0:  # an early text belongs to its wave, had there been time for it or not
             self._waves(new, np.ones(len(self._rows), bool), int(new.lengths.max()) - 1)
         if self._thread is not None:
             self._queue.put(None)
