@@ -1,8 +1,14 @@
 """The short way through vLLM's scheduler: who takes it, and that nothing differs."""
 
+import jax
 import numpy as np
 import pytest
 
+from smcgen.core.cost import Meter
+from smcgen.text import Step
+from smcgen.text.engines.base import Law
+from smcgen.text.prompts import encode
+from smcgen.text.randomness import StepRandomness
 from tests.text import vllm_tiny
 from tests.text.vllm_tiny import assert_same, run
 
@@ -88,6 +94,46 @@ def test_a_text_ends_at_the_longest_length():
         np.testing.assert_array_equal(
             result.particles.ids[:, :20], run(theirs, "ab", **kw).particles.ids[:, :20]
         )
+
+
+def test_copies_outlive_a_schedule_that_finds_no_room(engine, monkeypatch):
+    """Two texts need a block, and there is none: others, just rewritten, run first, once a paused one gave its."""
+    scheduler, held = engine._core.scheduler, []
+    pool, schedule = scheduler.kv_cache_manager.block_pool, scheduler.schedule
+
+    def without_room(*args):
+        monkeypatch.setattr(scheduler, "schedule", schedule)
+        held.extend(pool.get_new_blocks(pool.get_num_free_blocks()))
+        out = schedule(*args)
+        assert not scheduler._resuming
+        return out
+
+    def steps(of, before=lambda: None):
+        keys = jax.random.split(jax.random.key(4), (2, 2))
+        rows, limits = np.arange(4), np.full(4, 60)
+        write = lambda session, key, m: session.extend(
+            rows[:m], Step(tokens=3), limits[:m], StepRandomness(key, max(1, m // 2))
+        )
+        prompts = [encode(of.tokenizer, p) for p in ("ab" * 15, "b.a")]
+        bystander = of.open(prompts[:1], 1, Law(), Meter())
+        write(bystander, keys[0][:1], 1)
+        session = of.open(prompts, 2, Law(), Meter())
+        assert not write(session, keys[0], 4).finish.any()
+        session.take(np.array([0, 0, 2, 2]))
+        before()
+        out = write(session, keys[1], 4)
+        session.close()
+        bystander.close()
+        return out
+
+    for name in ("max_num_running_reqs", "max_num_active_reqs"):
+        monkeypatch.setattr(scheduler, name, 2)
+    ours = steps(engine, lambda: monkeypatch.setattr(scheduler, "schedule", without_room))
+    theirs = steps(vllm_tiny.twin())
+    assert held
+    pool.free_blocks(held)
+    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+    np.testing.assert_allclose(ours.log_base, theirs.log_base, atol=1e-3)
 
 
 def greedy(tokens):

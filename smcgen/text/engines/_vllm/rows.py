@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 from vllm.v1.request import Request
+from vllm.v1.worker.utils import copy_kv_cache_blocks_inplace
 
 from smcgen.text._torch.recorded import Recorded, padded
 
@@ -20,7 +21,7 @@ class V1Rows:
 
     def __init__(self, runner: Any):
         self._requests = {} if runner.uses_mrope else runner.requests
-        self._batch = runner.input_batch
+        self._batch, self._runner = runner.input_batch, runner
 
     def __contains__(self, name: str) -> bool:
         return name in self._requests
@@ -53,7 +54,12 @@ class V1Rows:
             batch.block_table.add_row((blocks,), row)
 
     def flush(self, scheduler: Any) -> None:
-        """Nothing waits: vLLM copies the blocks of a step."""
+        """Copy blocks before a step: what vLLM schedules in vain, copies included, is never sent to the runner."""
+        if copies := scheduler.take_copies():
+            runner = self._runner
+            copy_kv_cache_blocks_inplace(
+                runner.kv_caches, runner.kv_cache_config.num_blocks, copies
+            )
 
     def forget(self) -> None:
         """Nothing waits."""
