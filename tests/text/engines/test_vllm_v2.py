@@ -19,12 +19,16 @@ from types import SimpleNamespace
 from triton.backends import backends
 backends["cpu"] = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))  # what interprets is one
 import torch
-from smcgen.text import FunctionReward, Regex, Sampling
+from smcgen.core.cost import Meter
+from smcgen.text import FunctionReward, Regex, Sampling, Step
 from smcgen.text._torch import recorded
+from smcgen.text.engines.base import Law
 from smcgen.text.engines._vllm.requests import Requests
 from smcgen.text.engines._vllm.rows import V2Rows
 from smcgen.text.prompts import encode
+from smcgen.text.randomness import StepRandomness
 from tests.text.vllm_tiny import assert_same, new_engine, run, twin
+import jax
 import numpy as np
 
 calls = {}
@@ -54,9 +58,17 @@ cases = [
 for options, tokens in cases:
     options = {"potential": steers, "n": 8, "tokens": tokens, "ess_threshold": 1.0, **options}
     assert_same(run(engine, ["ab", "b.a"], **options), run(twin(), ["ab", "b.a"], **options))
-prompt = encode(engine.tokenizer, "b.a\\n")
-scores = [e.score([prompt], [[0, 1, 2, 0, 3]])[0] for e in (engine, twin())]
-np.testing.assert_allclose(*scores, atol=1e-3)
+prompts = [encode(engine.tokenizer, p) for p in ("b.a\\n", "b.a\\n" * 10)]
+for _ in range(2):  # the second time a block is in the prefix cache, and not scored
+    for scores in zip(*(e.score(prompts, [[0, 1, 2, 0, 3]] * 2) for e in (engine, twin())), strict=True):
+        np.testing.assert_allclose(*scores, atol=1e-3)
+behind = []
+for e in (engine, twin()):
+    session = e.open(prompts[1:], 2, Law(), Meter())
+    session.extend(np.arange(2), Step(tokens=2), np.full(2, 9), StepRandomness(jax.random.key(0)[None], 2))
+    behind.append(session.log_continue(np.arange(2), [[0, 1], [2, 3, 0]], np.zeros(2, dtype=bool)))
+    session.close()
+np.testing.assert_allclose(*behind, atol=1e-3)
 engine.close()
 # 16 texts a case begin as requests of their own; what resampling copies is rewritten where it stands
 assert calls["rewrite"] > calls["_add"] - 16 * len(cases) > 0, calls

@@ -18,7 +18,8 @@ from vllm.v1.engine import EngineCoreRequest
 class Outcome(NamedTuple):
     """What a step of the engine did, for requests by name.
 
-    `prompt_logs` are log-probabilities of a prompt's tokens from the second on, where they were asked for.
+    `prompt_logs` are log-probabilities of a prompt's tokens up to its last, where they were asked for: from the second
+    on (V1 runner), or from the second of those that no cache had (V2 runner).
     """
 
     got_token: list[str]

@@ -87,8 +87,7 @@ class Passes(_Given):
         return len(self._heads[row])
 
     def scored(self, row: int, logs: Float64[np.ndarray, " tokens"]) -> None:
-        start = len(self._heads[row]) - 1  # the first number is the second token's
-        self.logs[row] = logs[start : start + len(self._ids[row])]
+        self.logs[row] = logs[len(logs) - len(self._ids[row]) :]
 
     def advance(self, rows: Int[np.ndarray, " m"]) -> tuple[Sequence[int], Sequence[int]]:
         for row in rows.tolist():

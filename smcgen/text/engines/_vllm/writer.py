@@ -43,7 +43,7 @@ class Writer(Protocol):
         ...
 
     def scored(self, row: int, logs: Float64[np.ndarray, " tokens"]) -> None:
-        """Log-probabilities of a row's text from its second token; right from where `scores` says."""
+        """Log-probabilities of the last tokens of a row's text; right, and there, from where `scores` says."""
         ...
 
     def text(self, row: int) -> list[int]:
