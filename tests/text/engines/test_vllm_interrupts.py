@@ -133,6 +133,29 @@ def test_copies_of_copies(engine):
             np.testing.assert_allclose(ours.log_base, theirs.log_base, atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", [2, 4])
+@pytest.mark.parametrize("again", [False, True])
+def test_copies_that_write_later_than_whom_they_copy(engine, seed, again):
+    """A row goes on while its copies do not: they are copies of what it was."""
+
+    def steps(of, n=4):
+        session = of.open([encode(of.tokenizer, "ab")], n, Law(), Meter())
+        rows_of_steps = [[0, 1, 2, 3], [0], [1, 2], [0, 1, 2, 3]]
+        keys = jax.random.split(jax.random.key(seed), (4, 1))
+        for rows, key in zip(map(np.array, rows_of_steps), keys, strict=True):
+            limits = np.full(len(rows), 60)
+            yield session.extend(rows, Step(tokens=3), limits, StepRandomness(key, n))
+            if len(rows) == n:
+                session.take(np.array([0, 0, 0, 3]))
+            elif again and len(rows) == 1:  # whom they copied is gone
+                session.take(np.array([3, 1, 2, 3]))
+        session.close()
+
+    for ours, theirs in zip(steps(engine), steps(vllm_tiny.twin()), strict=True):
+        np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+        np.testing.assert_allclose(ours.log_base, theirs.log_base, atol=1e-3)
+
+
 def test_slots_and_blocks_of_the_v2_runner_change_at_once():
     from vllm.v1.request import Request
 

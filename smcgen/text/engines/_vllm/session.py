@@ -95,6 +95,7 @@ class VLLMSession:
         self._ended = None if self._lockstep else ended  # it ends for all at once
         self._at[rows] = np.arange(len(rows))
         active = rows[writing.active]
+        self._part(active)
         self._join(active)
         try:
             if len(active):
@@ -122,6 +123,14 @@ class VLLMSession:
         logs = score(self._core, heads, tokens, *law, held)
         parts = [factor.log_continue(rows, tokens, cut) for factor in self.factors]
         return sum(parts, np.array([x.sum() for x in logs]))
+
+    def _part(self, rows: Int[np.ndarray, " m"]) -> None:
+        """Copies that do not write now let go of the requests of rows that do: these will have other texts."""
+        writes = set(rows.tolist())
+        later = [row for row, of in enumerate(self.parents) if of is not None and row not in writes]
+        if later:
+            moving = {self.requests[row] for row in writes if self.parents[row] is None}
+            self._let_go([row for row in later if self.parents[row] in moving])
 
     def _join(self, rows: Int[np.ndarray, " m"]) -> None:
         """Rows that begin with equal texts read them once: the first reads, the others copy it."""
@@ -185,12 +194,14 @@ class VLLMSession:
 
     def drop(self, rows: Int[np.ndarray, " m"]) -> None:
         """Free what these rows hold."""
-        chosen = np.asarray(rows).tolist()
-        self._core.abort(r for row in chosen if (r := self.requests[row]) is not None)
-        for row in chosen:
-            self.requests[row] = self.parents[row] = None
+        self._let_go(np.asarray(rows).tolist())
         for factor in self.factors:
             factor.drop(rows)
+
+    def _let_go(self, rows: Sequence[int]) -> None:
+        self._core.abort(r for row in rows if (r := self.requests[row]) is not None)
+        for row in rows:
+            self.requests[row] = self.parents[row] = None
 
     def close(self) -> None:
         """Free everything."""
