@@ -35,6 +35,7 @@ def engine():
         "scheduler schedule",
         "_requests._port add",
         "_requests._port abort",
+        "engine.model_executor.driver_worker.worker.model_runner execute_model",
     ],
 )
 def test_ctrl_c_where_requests_begin_end_and_are_copied(engine, where, after):
@@ -88,6 +89,46 @@ def test_ctrl_c_while_texts_of_another_thread_begin(engine):
     thread.join(20)
     assert not thread.is_alive()
     assert_same(found[0], run(vllm_tiny.twin(), "ab", **options))
+
+
+def test_ctrl_c_in_another_thread_while_requests_that_cannot_be_rewritten_end(engine, monkeypatch):
+    """The thread that is interrupted was about to begin texts of others, which it does not leave without requests."""
+    core, found, beginning = engine._core, [], []
+    requests, drain = core._requests, core._drain
+    start, abort = requests.start, requests.abort
+
+    def noted(*args):
+        beginning.append(1)
+        start(*args)
+        beginning.pop()
+
+    def interrupted(names):
+        if beginning:
+            monkeypatch.setattr(requests, "abort", abort)
+            beginning.clear()
+            monkeypatch.setattr(requests, "start", start)
+            raise KeyboardInterrupt
+        abort(names)
+
+    def drained():
+        try:
+            drain()
+        except KeyboardInterrupt:  # of somebody else; whoever steps the engine next goes on
+            found.append("interrupted")
+            drain()
+
+    monkeypatch.setattr(core.scheduler, "forks", False)
+    monkeypatch.setattr(core, "_drain", drained)
+    monkeypatch.setattr(requests, "start", noted)
+    monkeypatch.setattr(requests, "abort", interrupted)
+    options = {"n": 8, "step": 3, "ess_threshold": 1.0}
+    work = lambda: found.append(run(engine, "ab", **options))
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert found[0] == "interrupted"
+    assert_same(found[1], run(vllm_tiny.twin(), "ab", **options))
 
 
 def test_ctrl_c_while_a_dead_engine_is_built_again():

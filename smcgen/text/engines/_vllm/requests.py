@@ -40,9 +40,9 @@ class Requests:
         """Rows go on with their requests, rewritten if they were somebody else's, or get one."""
         held = [row for row in rows if writer.requests[row] in self._there]
         for row in self._rewrite(writer, [r for r in held if writer.parents[r] is not None]):
-            self._where.pop(str(writer.requests[row]), None)
-            self.abort([writer.requests[row]])
-            writer.requests[row] = None  # it cannot be rewritten
+            name, writer.requests[row] = writer.requests[row], None  # it cannot be rewritten
+            self._where.pop(str(name), None)  # nor begun again by this name, after an interrupt in here
+            self.abort([name])
         resumed = [r for row in rows if (r := writer.requests[row]) in self._there]
         for row in rows:
             if writer.requests[row] not in self._there:

@@ -62,7 +62,8 @@ class V1Rows:
             )
 
     def forget(self) -> None:
-        """Nothing waits."""
+        """Nobody is there any more: drop a batch that was computed, and whose tokens nobody will ask for."""
+        self._runner.execute_model_state = None
 
 
 class V2Rows:
@@ -148,6 +149,7 @@ class V2Rows:
         """Nobody has a slot any more: drop what waits, and what an interrupted step was about to write."""
         self._sources.clear()
         self._last.clear()
+        self._runner.execute_model_state = None
         states = self._states
         counts = (states.total_len, states.all_token_ids, states.num_computed_tokens)
         for staged in (*self._blocks.block_tables, *counts):
