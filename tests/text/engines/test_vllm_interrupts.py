@@ -131,6 +131,20 @@ def test_ctrl_c_in_another_thread_while_requests_that_cannot_be_rewritten_end(en
     assert_same(found[1], run(vllm_tiny.twin(), "ab", **options))
 
 
+def test_ctrl_c_before_texts_begin(engine):
+    """They do not begin afterwards, for nobody."""
+    core = engine._core
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    core._inbox.append(interrupted)
+    assert run(engine, "ab", n=4).num_steps == 0
+    assert not core._inbox
+    assert not core._where
+    assert not core.scheduler.requests
+
+
 def test_ctrl_c_while_a_dead_engine_is_built_again():
     with vllm_tiny.new_engine(restarts=1) as mortal:
         core = mortal._core

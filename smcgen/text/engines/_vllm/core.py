@@ -286,6 +286,8 @@ class Core:
         self._suspect = False
 
     def _start(self, writer: Any, rows: Sequence[int]) -> None:
+        if writer not in self._open:  # it was interrupted before this was done
+            return
         try:
             self._requests.start(writer, rows)
         except Exception as error:
