@@ -41,7 +41,7 @@ class Requests:
         held = [row for row in rows if writer.requests[row] in self._there]
         for row in self._rewrite(writer, [r for r in held if writer.parents[r] is not None]):
             name, writer.requests[row] = writer.requests[row], None  # it cannot be rewritten
-            self._where.pop(str(name), None)  # nor begun again by this name, after an interrupt in here
+            self._where.pop(str(name), None)  # after an interrupt nothing begins by this name
             self.abort([name])
         resumed = [r for row in rows if (r := writer.requests[row]) in self._there]
         for row in rows:
