@@ -8,16 +8,16 @@ it. Nothing but tokens and log-probabilities leaves the device.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from vllm.v1.sample.logits_processor.interface import LogitsProcessor, MoveDirectionality
 
 from smcgen.text._torch.upload import upload
+from smcgen.text.engines._vllm.drawing import Drawn
 
 HANDLE = "smcgen_particle"  # the particle that a request belongs to
-Draw = Callable[[Tensor, Sequence[str | None]], Sequence[tuple[np.ndarray, Tensor]]]
-"""Called with logits and the handle of each row, None where it is no particle's; returns rows and their tokens."""
+Draw = Callable[[Tensor, Sequence[str | None]], Drawn]
+"""Called with logits and the handle of each row, None where it is no particle's."""
 
 
 def processor_of(draw: Draw) -> type:
