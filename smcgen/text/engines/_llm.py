@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from smcgen.errors import EngineError, InvalidArgument, MissingExtra
 from smcgen.text.engines._completer import Completion, Request
 from smcgen.text.engines._request_engine import RequestEngine, end_ids, scored, vocabulary
+from smcgen.text.engines._vllm_refused import check_count
 from smcgen.text.engines._vllm_watched import watched
 from smcgen.text.sampling import Sampling
 
@@ -45,8 +46,7 @@ class VLLMRequests(RequestEngine):
         eos_ids: Sequence[int] | None = None,
         restarts: int = 1,
     ):
-        if restarts < 0:
-            raise InvalidArgument("restarts", restarts, "an integer >= 0")
+        check_count("restarts", restarts, 0)
         self._core = _Restarted(llm, restarts)
         config = self._core.llm.llm_engine.model_config
         most = int(config.max_model_len) - 1

@@ -1,5 +1,6 @@
 """A causal language model with its tokenizer: loading, limits and a name for its weights."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,18 @@ def _load_causal(
     if type(config) not in AutoModelForCausalLM._model_mapping and not remote:
         got = f"{source} ({type(config).__name__})"
         raise InvalidArgument("model", got, "a causal language model")
+    heads = list(getattr(config, "architectures", None) or ())
+    if heads and not remote and all(_of_another_kind(head) for head in heads):
+        got = f"{source} ({', '.join(heads)})"
+        allowed = "a causal language model (a reward model goes into reward=)"
+        raise InvalidArgument("model", got, allowed)
     return load_model(AutoModelForCausalLM, source, device, dtype, **hub, **model_kwargs)
+
+
+def _of_another_kind(architecture: str) -> bool:
+    """Whether a checkpoint's class has another head: loaded as a language model, it would get one at random."""
+    found = re.search(r"For([A-Z]\w*)$", architecture)
+    return found is not None and not found[1].startswith(("CausalLM", "ConditionalGeneration"))
 
 
 def longest(model: PreTrainedModel, tokenizer: Any) -> int:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from smcgen.errors import MissingExtra
+from smcgen.text.engines._vllm_traces import kept_generators, quiet
 
 _NAME = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
@@ -16,7 +18,8 @@ def in_process() -> Iterator[None]:
     """Engines built here run in this process; vLLM reads that from the environment alone.
 
     The first engine of a process has vLLM keep what it read: that is forgotten on both sides, so that engines built
-    before, here and after are each what their environment says.
+    before, here and after are each what their environment says. The user's random numbers go on as if nothing had
+    been built.
 
     Raises:
         MissingExtra: without vLLM.
@@ -31,7 +34,8 @@ def in_process() -> Iterator[None]:
     os.environ[_NAME] = "0"
     _read_again()
     try:
-        yield
+        with kept_generators(), quiet():
+            yield
     finally:
         if before is None:
             del os.environ[_NAME]
@@ -69,7 +73,9 @@ def _quick_kernels() -> None:
         known: Any = dispatcher._registry
         new = {k: f for k, f in overrides.items() if k not in known or known[k][1] is not f}
         if new:
-            register(new)
+            with warnings.catch_warnings():  # some of what it looks at is deprecated, and says so
+                warnings.simplefilter("ignore", FutureWarning)
+                register(new)
 
     scanned: Any = dispatcher
     scanned.smcgen_register = register

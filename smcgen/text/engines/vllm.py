@@ -16,6 +16,7 @@ from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
 from smcgen.text.engines._check import check_completions, check_law, check_prompts, end_tokens
 from smcgen.text.engines._vllm_env import in_process
+from smcgen.text.engines._vllm_refused import check_count
 from smcgen.text.engines.base import Law
 from smcgen.text.identity import weights_hash
 from smcgen.text.prompts import Prompt
@@ -56,6 +57,8 @@ class VLLM:
         max_length: int | None = None,
         **engine_args: Any,
     ):
+        check_count("restarts", restarts, 0)
+        check_count("max_length", max_length, 1, none=True)
         with in_process():
             from smcgen.text.engines._vllm import adopt, build
             from smcgen.text.engines._vllm.core import Core
@@ -68,6 +71,7 @@ class VLLM:
                 self._core = adopt.core_of(model, make)
             else:
                 make = build.Build(model, max_length, engine_args)
+                _check_writes(make.config.model_config)
                 self._core = Core(make, restarts)
         self._own = not hasattr(model, "llm_engine")
         config = make.config.model_config
@@ -137,3 +141,13 @@ class VLLM:
 
     def __repr__(self) -> str:
         return f"VLLM({self.name!r}, max_length={self.max_length})"
+
+
+def _check_writes(config: Any) -> None:
+    """Refuse what vLLM takes for a pooling model: it scores or embeds texts."""
+    if config.runner_type != "generate":
+        got = f"{config.model} ({', '.join(config.architectures)})"
+        allowed = (
+            "a causal language model (a reward goes into VLLMProcessReward or VLLMClassifierReward)"
+        )
+        raise InvalidArgument("model", got, allowed)

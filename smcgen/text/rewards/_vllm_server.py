@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from smcgen.errors import EngineError, InvalidArgument, RewardError, SmcgenError
 from smcgen.text.engines._vllm_env import in_process
+from smcgen.text.engines._vllm_refused import check_known, named, reason
 from smcgen.text.rewards._vllm_heads import Kind, ask
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def build(source: str | Path, options: dict[str, Any], engine_args: dict[str, An
 
         from smcgen.text.engines._vllm_shared import TURNS, share
 
+        check_known(engine_args)
         share()
         on_cpu = current_platform.is_cpu()
         defaults = {
@@ -177,13 +179,10 @@ def build(source: str | Path, options: dict[str, Any], engine_args: dict[str, An
                 return LLM(str(source), **{**defaults, **options, **engine_args})
         except SmcgenError:
             raise
-        except TypeError as error:
-            allowed = f"arguments of vllm.LLM ({error})"
-            raise InvalidArgument("engine_args", sorted(engine_args), allowed) from error
-        except (ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            allowed = f"a model, with arguments, that vLLM can serve ({reason})"
-            raise InvalidArgument("model", str(source), allowed) from error
+        except (TypeError, ValueError, OSError) as error:
+            allowed = f"a model, with arguments, that vLLM can serve ({reason(error)})"
+            unfit = InvalidArgument("model", str(source), allowed)
+            raise named(error, engine_args) or unfit from error
         except Exception as error:
             raise EngineError(f"vLLM does not start with {source}: {error}") from error
 

@@ -1,8 +1,10 @@
 """What can be loaded, and what the errors say."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,10 +67,42 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path):
     encoder_decoder(VOCAB).config.save_pretrained(tmp_path / "t5")
     with pytest.raises(InvalidArgument, match="causal"):
         Transformers(tmp_path / "t5", word_level())
+    model("qwen2").save_pretrained(tmp_path / "qwen2")
+    for kind in ("TokenClassification", "SequenceClassification", "ProcessRewardModel"):
+        _called(tmp_path / "qwen2", [f"Qwen2For{kind}"])
+        with pytest.raises(InvalidArgument, match=f"For{kind}.*causal.*reward="):
+            Transformers(tmp_path / "qwen2", word_level())
     with pytest.raises(ModelError, match="Mamba"):
         Transformers(recurrent(VOCAB), word_level())
     with pytest.raises(InvalidArgument, match="max_length"):
         Transformers(model("qwen2"), word_level(), max_length=1000)
+
+
+def _called(folder: Path, architectures: Any, **more: Any) -> None:
+    """What a saved model's configuration says that it is."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"architectures": architectures} | more))
+
+
+@pytest.mark.parametrize(
+    "names", [None, [], ["Qwen2ForCausalLM"], ["Qwen2Model"], ["NobodysForConditionalGeneration"]]
+)
+def test_a_language_model_is_loaded_whatever_it_is_called(tmp_path: Path, names: Any):
+    model("qwen2").save_pretrained(tmp_path)
+    _called(tmp_path, names)
+    assert Transformers(tmp_path, word_level()).vocab_size == VOCAB
+
+
+def test_a_model_with_code_of_its_own_may_be_called_anything(tmp_path: Path):
+    model("qwen2").save_pretrained(tmp_path)
+    code = (
+        "from transformers import Qwen2ForCausalLM\n\n\nclass Mine(Qwen2ForCausalLM):\n    pass\n"
+    )
+    (tmp_path / "mine.py").write_text(code)
+    _called(tmp_path, ["MineForRewards"], auto_map={"AutoModelForCausalLM": "mine.Mine"})
+    loaded = Transformers(tmp_path, word_level(), trust_remote_code=True)
+    assert type(loaded.model).__name__ == "Mine"
 
 
 def test_prompts_that_do_not_fit_are_refused():

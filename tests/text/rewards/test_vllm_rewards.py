@@ -290,8 +290,14 @@ def test_what_does_not_fit_says_so(tmp_path, tape, prm):
         session.score(writer.texts(), np.asarray([0]))
     with pytest.raises(InvalidArgument, match="vocabulary is not the policy's"):
         tape.open_reward(writer.prompts, 1, byte_level(), Meter())
-    with pytest.raises(InvalidArgument, match="engine_args=.'no_such'.*unexpected keyword"):
-        VLLMProcessReward(MODELS / "tape-prm-good", no_such=1)
+    for options, message in (
+        ({"no_such": 1}, "^no_such=1 .*an engine argument of vLLM's$"),
+        ({"max_num_seqs": "many"}, "^max_num_seqs='many' .*valid integer"),
+        ({"dtype": "float77"}, "^dtype='float77' .*'bfloat16'"),
+        ({"max_model_len": 1000}, "^max_model_len=1000 .*=256"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            VLLMProcessReward(MODELS / "tape-prm-good", **options)
     with pytest.raises(InvalidArgument, match="does not say"):
         VLLMProcessReward(MODELS / "tape-policy")
     with pytest.raises(InvalidArgument, match="model='no/such-model'"):

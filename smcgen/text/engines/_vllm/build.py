@@ -15,6 +15,7 @@ from smcgen.text.engines._vllm.adopt import ask_v2, weakly
 from smcgen.text.engines._vllm.processor import processor_of
 from smcgen.text.engines._vllm.scheduler import ParticleScheduler
 from smcgen.text.engines._vllm_env import in_process
+from smcgen.text.engines._vllm_refused import check_known, refused
 from smcgen.text.engines._vllm_shared import share
 
 VERSION = "0.32"  # the vLLM whose inner names this package was written for
@@ -49,6 +50,7 @@ class Build:
         if engine_args.get("speculative_config") is not None:
             got = engine_args["speculative_config"]
             raise InvalidArgument("speculative_config", got, "None: tokens are drawn one by one")
+        check_known(engine_args)
         self._source = source_of("model", model)
         hub = {k: engine_args[k] for k in ("trust_remote_code", "revision") if k in engine_args}
         load_config(self._source, **hub)  # so that a missing model is an error of ours
@@ -82,15 +84,16 @@ class Build:
         """End an engine."""
         engine.engine_core.shutdown()
 
-    def _configured(self) -> Any:
+    def _configured(self, **changes: Any) -> Any:
+        args = self._args | changes
         try:
             with in_process():
-                return EngineArgs(**self._args).create_engine_config(UsageContext.LLM_CLASS)
-        except TypeError as error:
-            raise InvalidArgument("engine_args", str(error), "vLLM's engine arguments") from error
-        except ValueError as error:
-            reason = str(error).split("\n")[-1] if "\n" not in str(error) else str(error)
-            raise InvalidArgument("engine_args", reason, "what vLLM accepts") from error
+                return EngineArgs(**args).create_engine_config(UsageContext.LLM_CLASS)
+        except (TypeError, ValueError) as error:
+            given = {k: v for k, v in args.items() if k not in _OURS}
+            asked = args.get("max_model_len") is not None
+            longest = lambda: self._configured(max_model_len=None).model_config.max_model_len
+            raise refused(error, given, longest if asked else None) from error
 
     @property
     def generation_eos(self) -> Any:
