@@ -110,15 +110,27 @@ def test_copies_take_over_requests_that_nobody_needs(engine, monkeypatch):
     assert pool.get_num_free_blocks() == free
 
 
-def test_too_little_memory_changes_no_text():
+def test_too_little_memory_changes_no_text(monkeypatch):
     """Blocks for a part of the population: texts are preempted and computed again."""
     small = vllm_tiny.new_engine(kv_cache_memory_bytes=1 << 19, max_num_seqs=64)
     with small:
         blocks = small._core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks
         assert blocks < 48 * 3  # 48 texts of 100 tokens and more need three blocks of 32 each
+        scheduler, lost = small._core.scheduler, []
+        preempt = scheduler._preempt_request
+
+        def counted(request, *args, **kwargs):
+            lost.append(request.num_computed_tokens)
+            preempt(request, *args, **kwargs)
+
+        monkeypatch.setattr(scheduler, "_preempt_request", counted)
         for step in (1, 8):
+            lost.clear()
             kw = {"n": 48, "step": step, "tokens": 90, "potential": Regex(r"[ab.\n]*")}
-            assert_same(run(small, "ab" * 10, **kw), run(vllm_tiny.twin(), "ab" * 10, **kw))
+            ours, theirs = run(small, "ab" * 10, **kw), run(vllm_tiny.twin(), "ab" * 10, **kw)
+            assert_same(ours, theirs)
+            assert sum(n > 0 for n in lost) > 5  # that it happened
+            assert ours.cost.tokens_prefilled > theirs.cost.tokens_prefilled  # and was made good
 
 
 def test_paused_texts_may_lose_their_blocks(engine, monkeypatch):
