@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from smcgen.text import VLLM, Expert, Regex, Sampling, Step, Transformers
+from smcgen.text._torch import store
 from tests.text import vllm_tiny
 from tests.text.vllm_tiny import SMALL, assert_same, run
 
@@ -22,10 +23,10 @@ N = 19  # rows: fewer than the vocabulary has tokens
 
 @contextmanager
 def watched(monkeypatch):
-    """The shapes of all that is brought to the host by draws; what is uploaded goes the other way."""
+    """The shapes of all that draws bring to the host."""
     from smcgen.text.engines._vllm import drawing
 
-    seen, depth = [], {"draw": 0, "upload": 0}
+    seen, depth = [], {"draw": 0, "elsewhere": 0}
 
     def inside(where, function):
         def call(*args, **kwargs):
@@ -39,8 +40,8 @@ def watched(monkeypatch):
 
     def told(name, function):
         def call(self, *args, **kwargs):
-            host = name != "to" or torch.device("cpu") in map(place, (*args, *kwargs.values()))
-            if host and depth["draw"] and not depth["upload"]:
+            host = name != "to" or "cpu" in (*args, *kwargs.values())  # else the engine's device
+            if host and depth["draw"] and not depth["elsewhere"]:
                 seen.append((name, tuple(self.shape)))
             return function(self, *args, **kwargs)
 
@@ -51,15 +52,9 @@ def watched(monkeypatch):
             patch.setattr(torch.Tensor, name, told(name, getattr(torch.Tensor, name)))
         for name in ("__call__", "tell"):
             patch.setattr(drawing.Drawing, name, inside("draw", getattr(drawing.Drawing, name)))
-        patch.setattr(drawing, "upload", inside("upload", drawing.upload))
+        # an expert's cache: on a GPU its lines are copied there
+        patch.setattr(store, "copy_lines", inside("elsewhere", store.copy_lines))
         yield seen
-
-
-def place(argument):
-    """The device that an argument of `Tensor.to` names."""
-    if isinstance(argument, str | torch.device):
-        return torch.device(argument)
-    return argument.device if isinstance(argument, torch.Tensor) else None
 
 
 @pytest.fixture(scope="module")
