@@ -7,11 +7,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from smcgen.errors import InvalidArgument, RewardError
-from smcgen.text._http import Client
+from smcgen.text._http import Client, ServerError
 
 Sent = str | tuple[str, str] | tuple[int, ...]
 ENDPOINTS = ("classify", "pooling", "score")
 CLASSIFY = {"pair": "score"}  # where a classifier is asked, if not at "classify"
+
+_NOT_OFFERED = {
+    "score": "no /score is offered for this model, which wants a head of one label: instead of reads='pair' "
+    "take reads='joined' or 'chat', with label= of a classifier",
+    "classify": "no /classify is offered for this model: is it a classifier, served with --runner pooling? For a "
+    "process reward model pass format=",
+    "pooling": "no /pooling is offered for this model: serve it with --runner pooling, or take "
+    "endpoint='classify' for a classifier",
+}
 
 
 class Read(NamedTuple):
@@ -31,17 +40,27 @@ def score_all(
 
     Raises:
         RewardError: an answer that does not hold one score for each text.
-        ServerError: no answer.
+        ServerError: no answer, or an endpoint that is not offered.
     """
     # like lengths together, since one answer waits for its longest text
     order = sorted(range(len(sent)), key=lambda k: _size(sent[k]))
     parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     bodies = [_body(read, [sent[k] for k in part]) for part in parts]
-    answers = client.post(f"/{read.endpoint}", bodies)
+    try:
+        answers = client.post(f"/{read.endpoint}", bodies)
+    except ServerError as error:
+        if "answered 404" not in str(error) or "Not Found" not in str(error):
+            raise  # a 404 with another text is of a model's name
+        raise ServerError(f"{error}: {_NOT_OFFERED[read.endpoint]}") from error
     scores, tokens = np.empty(len(sent)), 0
     for part, answer in zip(parts, answers, strict=True):
-        for k, item in zip(part, _items(answer, len(part)), strict=True):
-            scores[k] = _score(read, item)
+        try:
+            found = [_score(read, item) for item in _items(answer, len(part))]
+        except RewardError as error:
+            # it shows the answer, in which a server may repeat the key that it was sent
+            text = str(error).replace(client._key or "\0", "***")
+            raise RewardError(text if len(text) <= 300 else f"{text[:300]}...") from None
+        scores[part] = found
         usage = answer.get("usage")
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         tokens += counted if isinstance(counted, int) else sum(_size(sent[k]) for k in part)
@@ -69,7 +88,7 @@ def _items(answer: Any, count: int) -> list[Any]:
     """The parts of an answer, one for each text, in order."""
     found = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise RewardError(f"an answer without scores came: {str(answer)[:200]!r}")
+        raise RewardError(f"an answer without scores came: {answer!r}")
     if sorted(str(item.get("index")) for item in found) != sorted(map(str, range(count))):
         got = [item.get("index") for item in found]
         raise RewardError(f"scores {got} came where {count} were asked for")
@@ -86,7 +105,7 @@ def _score(read: Read, item: dict[str, Any]) -> float:
     if array.ndim == 2:  # one row for each token: the step, or the text, ends at the last one
         array = array[-1] if len(array) else np.full(1, np.nan)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise RewardError(f"a score came that is not finite numbers: {str(outputs)[:200]!r}")
+        raise RewardError(f"a score came that is not finite numbers: {outputs!r}")
     if read.steps:
         return _probability_of_good(array)
     label = read.label
