@@ -82,6 +82,7 @@ def eval_command(
     from smcgen.core.cost import Cost
     from smcgen.scaling.evaluation import Later, RayWorkers, Results, evaluate, load_task
     from smcgen.scaling.writing import Writing
+    from smcgen.text._arguments import json_object
     from smcgen.text.engines.names import load_engine
 
     if cost not in (costs := ("tokens", *vars(Cost()))):  # now rather than when all is done
@@ -93,7 +94,7 @@ def eval_command(
     problems = problems if limit is None else problems.first(limit)
     problems = problems if template is None else problems.templated(template.replace(r"\n", "\n"))
     knobs = {text: _numbers("degrade", text) for text in degrade or ()}
-    options = _object("reward_args", reward_args)
+    options = json_object("reward_args", reward_args)
     rewards: dict[str, Any] = {}
     for path in reward or ():
         name = Path(path).name
@@ -103,7 +104,7 @@ def eval_command(
     try:
         results: Results = evaluate(
             problems,
-            _strategies(strategy, _object("strategy_args", strategy_args)),
+            _strategies(strategy, json_object("strategy_args", strategy_args)),
             Later(load_engine, (engine, model, engine_args)),
             rewards,
             _budgets(budget),
@@ -234,13 +235,3 @@ def _field(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
-
-
-def _object(name: str, text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text) if text else {}
-    except json.JSONDecodeError as error:
-        raise InvalidArgument(name, text, f"a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise InvalidArgument(name, text, "a JSON object")
-    return found

@@ -25,7 +25,7 @@ def check_exposure(host: str, api_key: str | None) -> None:
         InvalidArgument: the host is not this machine and there is no key, or the key cannot be sent.
     """
     if api_key is not None and not (
-        api_key.isascii() and api_key.isprintable() and api_key.strip()
+        isinstance(api_key, str) and api_key.isascii() and api_key.isprintable() and api_key.strip()
     ):
         # the key itself is not shown
         raise InvalidArgument("api_key", "...", "printable ASCII characters, at least one")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,8 @@ from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
 if TYPE_CHECKING:
     import httpx
 
-KEY_VARIABLE = "SMCGEN_API_KEY"
+# not `SMCGEN_API_KEY`, which is what clients of `smcgen serve` send: a server must not pass it on
+KEY_VARIABLE = "SMCGEN_REMOTE_API_KEY"
 _CONNECT, _LONGEST_WAIT = 10.0, 60.0  # seconds
 _MOST_BYTES = 1 << 28  # of one answer
 _AGAIN = {408, 429, 500, 502, 503, 504}
@@ -39,7 +41,8 @@ class Client:
 
     Args:
         base_url: `http://host:port`; a final `/v1` is taken off.
-        api_key: sent as a bearer token; None reads the environment variable `SMCGEN_API_KEY`. It is never shown.
+        api_key: sent as a bearer token; None reads the environment variable
+            `SMCGEN_REMOTE_API_KEY`. It is never shown.
         timeout: seconds that one attempt may take.
         retries: attempts after the first.
         max_concurrency: most requests under way at a time.
@@ -66,12 +69,10 @@ class Client:
         except ImportError as error:
             raise MissingExtra("a model on a server", "httpx", "remote") from error
         self.url = _checked_url(base_url)
-        if not timeout > 0:
+        if not isinstance(timeout, Real) or isinstance(timeout, bool) or not timeout > 0:
             raise InvalidArgument("timeout", timeout, "seconds > 0")
-        if retries < 0:
-            raise InvalidArgument("retries", retries, "an integer >= 0")
-        if max_concurrency < 1:
-            raise InvalidArgument("max_concurrency", max_concurrency, "an integer >= 1")
+        check_count("retries", retries, 0)
+        check_count("max_concurrency", max_concurrency, 1)
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._key = _checked_key(api_key)
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -227,7 +228,15 @@ def _shut_down(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> 
     asyncio.run_coroutine_threadsafe(close(), loop)
 
 
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise InvalidArgument unless it is an integer that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InvalidArgument(name, value, f"an integer >= {least}")
+
+
 def _checked_url(url: str) -> str:
+    if not isinstance(url, str):
+        raise InvalidArgument("base_url", url, "an address such as 'http://localhost:8000'")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument("base_url", url, "an address such as 'http://localhost:8000'")
@@ -239,6 +248,10 @@ def _checked_url(url: str) -> str:
 
 def _checked_key(key: str | None) -> str | None:
     key = os.environ.get(KEY_VARIABLE) if key is None else key
+    if key is not None and not isinstance(key, str):
+        raise InvalidArgument(
+            "api_key", "***", f"None or a string, not of type {type(key).__name__}"
+        )
     if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise InvalidArgument("api_key", "***", "printable ASCII characters without spaces")
     return key or None

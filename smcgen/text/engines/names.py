@@ -1,10 +1,10 @@
 """Engines by name, as the command line asks for them; imported when one is asked for."""
 
 import importlib
-import json
 from typing import Any, NamedTuple
 
-from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.errors import UnknownName
+from smcgen.text._arguments import json_object, made
 
 
 class EngineKind(NamedTuple):
@@ -37,20 +37,15 @@ def load_engine(kind: str, model: str, options: str | None = None) -> Any:
     """
     if kind not in ENGINES:
         raise UnknownName("engine", kind, ENGINES)
-    try:
-        arguments = json.loads(options) if options else {}
-    except json.JSONDecodeError as error:
-        raise InvalidArgument("engine_args", options, f"a JSON object ({error})") from error
-    if not isinstance(arguments, dict):
-        raise InvalidArgument("engine_args", options, "a JSON object")
+    arguments = json_object("engine_args", options)
     if kind == "vllm" and any(arguments.get(name, 1) != 1 for name in _PARALLEL):
-        return _vllm_of_many(model, arguments)
+        return made("engine_args", _vllm_of_many, model, arguments)
     found = ENGINES[kind]
     make = getattr(importlib.import_module(found.module), found.name)
-    return make(model, **arguments)
+    return made("engine_args", make, model, arguments)
 
 
-def _vllm_of_many(model: str, arguments: dict[str, Any]) -> Any:
+def _vllm_of_many(model: str, **arguments: Any) -> Any:
     """vLLM over several devices: its workers are other processes, asked for completions."""
     from smcgen.text.engines._llm import VLLMRequests
 

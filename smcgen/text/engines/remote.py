@@ -6,11 +6,12 @@ under which law a token was drawn; what acts on every token (constraints, expert
 
 from collections.abc import Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from smcgen.errors import InvalidArgument
-from smcgen.text._http import Client
+from smcgen.text._http import Client, check_count
 from smcgen.text._served import served
 from smcgen.text.engines._completions import Completions
 from smcgen.text.engines._probe import Probe
@@ -29,7 +30,7 @@ class Remote(RequestEngine):
         base_url: such as "http://localhost:8000".
         model: as the server calls it; may be left out if it serves one.
         tokenizer: an object, folder or name; None takes the served model's name for one.
-        api_key: a bearer token; None reads `SMCGEN_API_KEY`.
+        api_key: a bearer token; None reads `SMCGEN_REMOTE_API_KEY`.
         timeout: seconds for one answer.
         retries: attempts after a failure that may pass (429, 5xx, no connection, no answer).
         max_concurrency: most requests under way at a time.
@@ -67,8 +68,7 @@ class Remote(RequestEngine):
         eos_ids: Sequence[int] | None = None,
         reproducible: bool = True,
     ):
-        if batch_size < 1:
-            raise InvalidArgument("batch_size", batch_size, "an integer >= 1")
+        check_count("batch_size", batch_size, 1)
         self._client = Client(
             base_url, api_key, timeout=timeout, retries=retries, max_concurrency=max_concurrency
         )
@@ -116,7 +116,8 @@ def _length(asked: int | None, limit: Any) -> int:
         raise InvalidArgument(
             "max_length", None, "a number of tokens: the server does not say its limit"
         )
-    if asked is not None and (asked < 1 or (most is not None and asked > most)):
+    whole = isinstance(asked, Integral) and not isinstance(asked, bool)
+    if asked is not None and not (whole and 1 <= asked <= (asked if most is None else most)):
         bound = "an integer >= 1" if most is None else f"None or an integer in [1, {most}]"
         raise InvalidArgument("max_length", asked, bound)
     return asked if asked is not None else int(most or 0)

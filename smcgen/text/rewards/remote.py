@@ -43,7 +43,7 @@ class RemoteReward(Reward):
         reads: of a classifier: "joined" is prompt and text as one, "pair" two texts for `/score`, "chat" a chat by the
             tokenizer's template, "completion" the text alone.
         endpoint: "classify", "pooling" or "score"; None goes by the rest.
-        api_key: a bearer token; None reads `SMCGEN_API_KEY`.
+        api_key: a bearer token; None reads `SMCGEN_REMOTE_API_KEY`.
         timeout, retries, max_concurrency: see `smcgen.text.engines.Remote`.
         batch_size: most texts in one request.
         cache: how many scores to remember by content.

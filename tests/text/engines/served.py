@@ -120,7 +120,7 @@ class Server:
         faults: answers given first, one for each POST: (status, body, headers), or a function that is called and may
             return one; None for an honest answer.
         spoil: changes an honest answer.
-        asked: bodies of the POSTs; `keys`: the Authorization headers; `most`: requests at work at a time.
+        asked: bodies of the POSTs; `keys`: all Authorization headers; `most`: requests at work at a time.
     """
 
     def __init__(self, logits: Logits, raw: bool = False, max_model_len: int = 65):
@@ -182,6 +182,7 @@ def _handler(server: Any) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
+            server.keys.append(self.headers["Authorization"])
             self._send(200, json.dumps(server.get()).encode(), {})
 
         def do_POST(self) -> None:

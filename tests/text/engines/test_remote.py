@@ -252,6 +252,28 @@ def test_inside_a_steered_run_that_fails_the_run_so_far_is_kept(server, quick):
     assert caught.value.result is not None
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retries": "3"}, "retries='3' is not allowed: expected an integer >= 0"),
+        ({"retries": True}, "retries=True"),
+        ({"timeout": "3"}, "timeout='3' is not allowed: expected seconds > 0"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"max_concurrency": 2.0}, "max_concurrency=2.0"),
+        ({"batch_size": "8"}, "batch_size='8' is not allowed: expected an integer >= 1"),
+        ({"max_length": "9"}, "max_length='9' is not allowed"),
+        ({"api_key": 31415}, "api_key='***' is not allowed: expected None or a string, not of"),
+        ({"api_key": [KEY]}, "not of type list"),
+    ],
+)
+def test_arguments_of_a_wrong_type(server, options, message, unchecked):
+    with pytest.raises(InvalidArgument) as caught:
+        remote(server, **options)
+    assert message in str(caught.value)
+    assert "31415" not in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
 def test_without_httpx(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingExtra, match=r"smcgen\[remote\]"):
@@ -290,7 +312,7 @@ def test_retry_after_is_honoured(server, quick):
     [
         ((500, b'{"error": {"message": "no memory"}}', {}), "500.*no memory.*3 attempts"),
         ((400, b'{"error": {"message": "bad top_k"}}', {}), "400.*bad top_k"),
-        ((401, b'{"error": "wrong key"}', {}), "401.*wrong key.*SMCGEN_API_KEY"),
+        ((401, b'{"error": "wrong key"}', {}), "401.*wrong key.*SMCGEN_REMOTE_API_KEY"),
         ((302, b"", {"Location": "http://127.0.0.1:9/"}), "302"),
         ((200, b'{"choices": [', {}), "not JSON"),
         ((200, b"", {}), "not JSON"),
@@ -438,7 +460,8 @@ def test_the_key_is_sent_and_never_shown(server, quick, caplog, monkeypatch):
     with pytest.raises(InvalidArgument) as caught:
         Remote(server.url.replace("//", f"//user:{KEY}@"), tokenizer=tiny.tokenizer())
     assert KEY not in str(caught.value)
-    monkeypatch.setenv("SMCGEN_API_KEY", "from-the-environment")
+    monkeypatch.setenv("SMCGEN_API_KEY", "of-our-own-clients")
+    monkeypatch.setenv("SMCGEN_REMOTE_API_KEY", "from-the-environment")
     remote(server)
     Client(server.url).post("/v1/completions", [server.asked[0]])
     assert server.keys[-1] == "Bearer from-the-environment"
