@@ -18,7 +18,7 @@ from smcgen.errors import InvalidArgument
 from smcgen.serve.auth import Guard
 from smcgen.serve.body import read_ask
 from smcgen.serve.config import Config
-from smcgen.serve.failures import CLIENT_GONE, APIError, from_run
+from smcgen.serve.failures import CLIENT_GONE, APIError, engine_dead, from_run
 from smcgen.serve.metrics import Metrics
 from smcgen.serve.plan import check_model
 from smcgen.serve.pool import Draining, QueueFull
@@ -80,10 +80,12 @@ def create_app(config: Config) -> FastAPI:
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        pool = service.pool
-        status = "draining" if pool.draining else "ok"
+        pool, dead = service.pool, service.dead
+        said: dict[str, Any] = {"status": "draining" if pool.draining else "ok"}
+        if dead is not None:
+            said = {"status": "engine_dead", "reason": str(engine_dead(dead))}
         counts = {"running": pool.running, "waiting": pool.waiting}
-        return JSONResponse({"status": status} | counts, 503 if pool.draining else 200)
+        return JSONResponse(said | counts, 200 if said["status"] == "ok" else 503)
 
     @app.get("/metrics", dependencies=guarded)
     async def metrics() -> Response:

@@ -61,6 +61,13 @@ def from_argument(error: InvalidArgument) -> APIError:
     return APIError(404 if code else 400, str(error), param=error.name, code=code)
 
 
+def engine_dead(error: BaseException) -> APIError:
+    """What every client is told once the engine has ended for good."""
+    # a reason may quote paths: its kind is enough here, the log has the rest
+    message = f"the engine has died ({type(error).__name__}); the server must be started again"
+    return APIError(503, message, code="engine_dead")
+
+
 def from_run(error: BaseException, so_far: Mapping[str, Any] | None = None) -> APIError:
     """What a client is told of a run that did not end, or never began."""
     if isinstance(error, APIError):

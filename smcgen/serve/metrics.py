@@ -24,8 +24,10 @@ class Metrics:
         self.queue_seconds = self._histogram("queue_seconds", "Seconds that a run waited")
         self.tokens = self._counter("tokens", "Tokens, by what was done with them", "kind")
 
-    def watch(self, pool: Pool) -> None:
-        """Show how full a pool is."""
+    def watch(self, pool: Pool, engine_lives: Callable[[], bool]) -> None:
+        """Show how full a pool is, and whether its engine lives."""
+        up = Gauge("smcgen_engine_up", "1 while the engine lives", registry=self._registry)
+        up.set_function(lambda: float(engine_lives()))
         shown: dict[str, Callable[[], float]] = {
             "running": lambda: pool.running,
             "waiting": lambda: pool.waiting,

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from smcgen.core.status import Status
+from smcgen.errors import EngineError
 from smcgen.scaling.outcome import Outcome
 from smcgen.serve.config import Config
-from smcgen.serve.failures import APIError, from_run, log
+from smcgen.serve.failures import APIError, engine_dead, from_run, log
 from smcgen.serve.metrics import Metrics
 from smcgen.serve.plan import plan
 from smcgen.serve.pool import Job, Pool, Stopped
@@ -29,7 +30,12 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.pool = Pool(config.max_concurrent, config.max_queue, self.metrics.ended)
-        self.metrics.watch(self.pool)
+        self.metrics.watch(self.pool, lambda: self.dead is None)
+
+    @property
+    def dead(self) -> BaseException | None:
+        """What ended the engine for good; None while it lives, and for engines that do not say."""
+        return getattr(self.config.engine, "dead", None)
 
     def warm_up(self) -> None:
         """Write a few tokens as the default strategy would: programs are compiled and tables made by then.
@@ -48,9 +54,11 @@ class Service:
         """Queue a request.
 
         Raises:
-            InvalidArgument, APIError: it is not allowed.
+            InvalidArgument, APIError: it is not allowed, or the engine is dead.
             QueueFull, Draining: there is no room.
         """
+        if self.dead is not None:
+            raise engine_dead(self.dead)
         self.pool.check_room()  # before a long prompt is read for nothing
         steering = await asyncio.to_thread(plan, self.config, ask)
         run = STRATEGIES[steering.strategy].run
@@ -114,6 +122,10 @@ def outcome(job: Job, reply: Reply) -> Outcome:
         partial = None
         if isinstance(result, Outcome):
             partial = so_far(reply.steering, result) | {"text": result.text}
+        dead = getattr(reply.steering.engine, "dead", None)
+        if dead is not None and isinstance(error, EngineError):
+            log.error("the engine has died", exc_info=error)
+            raise engine_dead(dead) from error
         raise from_run(error, partial) from error
     chosen: Outcome = job.future.result()
     status = chosen.status

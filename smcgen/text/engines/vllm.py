@@ -128,6 +128,11 @@ class VLLM:
         heads = [p.ids for p in each]
         return score(self._core, heads, completions, sampling, self.max_length, meter or Meter())
 
+    @property
+    def dead(self) -> BaseException | None:
+        """What ended the engine for good, or None while it lives; one failed run does not end it."""
+        return self._core.dead
+
     def close(self) -> None:
         """Shut the engine down and free its memory; an LLM that somebody else has made stays as it is."""
         if self._own:
