@@ -12,7 +12,15 @@ import typer
 
 from smcgen._version import __version__
 from smcgen.cli_eval import eval_command
-from smcgen.cli_serve import ENGINE_ARGS_HELP, ENGINE_HELP, as_typed, serve_command
+from smcgen.cli_serve import (
+    ENGINE_ARGS_HELP,
+    ENGINE_HELP,
+    REWARD_ARGS_HELP,
+    REWARD_HELP,
+    REWARD_KIND_HELP,
+    as_typed,
+    serve_command,
+)
 from smcgen.errors import Interrupted, InvalidArgument, SmcgenError
 
 app = typer.Typer(
@@ -79,9 +87,9 @@ def steer(
     output: Annotated[
         Path | None, typer.Option(help="JSONL to write; default: standard output.")
     ] = None,
-    reward: Annotated[
-        str | None, typer.Option(help="Process reward model: a path or hub name.")
-    ] = None,
+    reward: Annotated[str | None, typer.Option(help=REWARD_HELP)] = None,
+    reward_kind: Annotated[str, typer.Option(help=REWARD_KIND_HELP)] = "process",
+    reward_args: Annotated[str | None, typer.Option(help=REWARD_ARGS_HELP)] = None,
     n_particles: Annotated[int, typer.Option("--n-particles", "-n")] = 16,
     strength: Annotated[
         float, typer.Option(help="lambda; the target is p(x) psi(x)^lambda.")
@@ -109,8 +117,8 @@ def steer(
 
     from smcgen.core.status import Status
     from smcgen.scaling.evaluation.records import json_line
+    from smcgen.text._reward_names import named_reward
     from smcgen.text.engines.names import load_engine
-    from smcgen.text.potentials.algebra import as_potential
     from smcgen.text.steer import steer as run
 
     with _errors():
@@ -119,7 +127,7 @@ def steer(
         rows, encoded = [row for _, row in lines], _encoded(writer, lines)
         options: dict[str, Any] = {
             "model": writer,
-            "reward": as_potential(reward) if reward else None,
+            "reward": named_reward(reward_kind, reward, reward_args),
             "n_particles": n_particles,
             "strength": strength,
             "step": as_typed(step),

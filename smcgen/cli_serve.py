@@ -8,12 +8,16 @@ import typer
 ENGINE_HELP = "transformers, vllm, or remote (the model is a server's address)."
 ENGINE_ARGS_HELP = """The engine's other arguments as JSON: '{"max_num_seqs": 512}'."""
 
+REWARD_HELP = "Reward model: a path, a hub name, or (remote) a server's address."
+REWARD_KIND_HELP = "process, classifier, vllm-process, vllm-classifier or remote."
+REWARD_ARGS_HELP = """The reward's other arguments as JSON: '{"format": "qwen"}'."""
+
 
 def serve_command(
     model: Annotated[str, typer.Argument(help="Causal language model: a path or hub name.")],
-    reward: Annotated[
-        str | None, typer.Option(help="Process reward model: a path or hub name.")
-    ] = None,
+    reward: Annotated[str | None, typer.Option(help=REWARD_HELP)] = None,
+    reward_kind: Annotated[str, typer.Option(help=REWARD_KIND_HELP)] = "process",
+    reward_args: Annotated[str | None, typer.Option(help=REWARD_ARGS_HELP)] = None,
     n_particles: Annotated[int, typer.Option("--n-particles", "-n")] = 16,
     strategy: Annotated[
         str | None,
@@ -28,8 +32,10 @@ def serve_command(
     step: Annotated[str, typer.Option(help=r"As in `steer`.")] = r"\n",
     ess_threshold: float = 0.5,
     temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int | None = None,
     host: Annotated[str, typer.Option(help="Any but this machine needs a key.")] = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -52,37 +58,45 @@ def serve_command(
 ) -> None:
     """An OpenAI-compatible server whose answers are steered."""
     from smcgen.serve.auth import check_exposure
+    from smcgen.serve.binding import CannotListen, bound
     from smcgen.serve.config import Config
     from smcgen.serve.server import run_server
+    from smcgen.text._reward_names import named_reward
     from smcgen.text.engines.names import load_engine
-    from smcgen.text.potentials.algebra import as_potential
 
-    check_exposure(host, api_key)  # before a large model is loaded for nothing
-    config = Config(
-        engine=load_engine(engine, model, engine_args),
-        # a folder's place on this machine is not the clients' business
-        model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
-        reward=as_potential(reward) if reward else None,
-        answer=answer,
-        strategy=strategy,
-        n_particles=n_particles,
-        strength=strength,
-        step=as_typed(step),
-        ess_threshold=ess_threshold,
-        temperature=temperature,
-        host=host,
-        port=port,
-        api_key=api_key,
-        max_concurrent=max_concurrent,
-        max_queue=max_queue,
-        max_particles=max_particles,
-        max_tokens=max_tokens,
-        max_body_bytes=max_body_bytes,
-        timeout=timeout,
-        grace=grace,
-        warm_up=warm_up,
-    )
-    run_server(config)
+    check_exposure(host, api_key)
+    try:
+        with bound(host, port) as sockets:  # before a large model is loaded for nothing
+            config = Config(
+                engine=load_engine(engine, model, engine_args),
+                # a folder's place on this machine is not the clients' business
+                model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
+                reward=named_reward(reward_kind, reward, reward_args),
+                answer=answer,
+                strategy=strategy,
+                n_particles=n_particles,
+                strength=strength,
+                step=as_typed(step),
+                ess_threshold=ess_threshold,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                host=host,
+                port=port,
+                api_key=api_key,
+                max_concurrent=max_concurrent,
+                max_queue=max_queue,
+                max_particles=max_particles,
+                max_tokens=max_tokens,
+                max_body_bytes=max_body_bytes,
+                timeout=timeout,
+                grace=grace,
+                warm_up=warm_up,
+            )
+            run_server(config, sockets=sockets)
+    except CannotListen as error:
+        typer.secho(f"smcgen: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(3) from error
 
 
 def as_typed(text: str) -> int | str:

@@ -65,11 +65,27 @@ class Job:
         self.progress: Any = None
         self.reason: str | None = None
         self.queued = self.ran = 0.0
+        self._settling = threading.Lock()
 
     def stop(self, reason: str) -> None:
         """End the job: at once if it waits, after its current step if it runs. The first reason counts."""
         self.reason = self.reason or reason
         self._pool.forget(self)
+
+    def give_up(self, reason: str) -> None:
+        """Whoever waits is told now; the run itself still goes on to the end of its step."""
+        self.stop(reason)
+        self.settle(Stopped(self.reason or reason))
+
+    def settle(self, error: BaseException | None, value: Any = None) -> None:
+        """Set the future, unless that has been done: a job may have been given up."""
+        with self._settling:
+            if self.future.done():
+                return
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(value)
 
     def run(self) -> Any:
         """Do the work in this thread."""
@@ -156,12 +172,12 @@ class Pool:
         """Refuse new jobs; those that were taken go on."""
         self._draining = True
 
-    def stop_all(self, reason: str) -> None:
-        """Stop every job."""
+    def stop_all(self, reason: str, at_once: bool = False) -> None:
+        """Stop every job; `at_once` waits for no step to end, and whoever waits for a job is told."""
         with self._changed:
             jobs = [*self._waiting, *self._running]
         for job in jobs:
-            job.stop(reason)
+            (job.give_up if at_once else job.stop)(reason)
 
     def close(self) -> None:
         """Stop every job and end the threads."""
@@ -197,7 +213,4 @@ class Pool:
         try:
             self._on_end(job, error)
         finally:  # whoever waits is told, whatever becomes of the counting
-            if error is not None:
-                job.future.set_exception(error)
-            else:
-                job.future.set_result(value)
+            job.settle(error, value)

@@ -107,7 +107,8 @@ def test_no_page_may_read(chat):
 
 
 def run(*arguments, **options):
-    return CliRunner().invoke(app, ["serve", str(shipped("tape-policy")), *arguments], **options)
+    command = ["serve", str(shipped("tape-policy")), "--port", "0"]
+    return CliRunner().invoke(app, [*command, *arguments], **options)
 
 
 def test_the_command_refuses_in_one_line():
@@ -136,7 +137,7 @@ def test_the_command_starts_a_server(monkeypatch):
     from smcgen.serve import server
 
     started = []
-    monkeypatch.setattr(server, "run_server", started.append)
+    monkeypatch.setattr(server, "run_server", lambda config, sockets: started.append(config))
     done = run("-n", "2", "--step", "5", "--host", "0.0.0.0", env={"SMCGEN_API_KEY": KEY})
     assert done.exit_code == 0, done.output
     assert KEY not in done.output

@@ -17,7 +17,7 @@ def test_the_clients_key_is_not_sent_to_the_upstream_server(monkeypatch, tmp_pat
     from smcgen.serve import server
 
     started = []
-    monkeypatch.setattr(server, "run_server", lambda config, *_, **__: started.append(config))
+    monkeypatch.setattr(server, "run_server", lambda config, sockets: started.append(config))
     tiny.tokenizer().save_pretrained(tmp_path)
     with serving(Server(toy(0))) as upstream:
         options = json.dumps({"tokenizer": str(tmp_path)})

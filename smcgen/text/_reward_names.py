@@ -1,0 +1,49 @@
+"""Rewards by kind, as the command line asks for them; imported when one is asked for."""
+
+import importlib
+from typing import Any
+
+from smcgen.errors import InvalidArgument, UnknownName
+from smcgen.text._arguments import json_object, made
+
+REWARDS = {
+    "process": "ProcessReward",
+    "classifier": "ClassifierReward",
+    "vllm-process": "VLLMProcessReward",
+    "vllm-classifier": "VLLMClassifierReward",
+    "remote": "RemoteReward",
+}
+
+
+def load_reward(kind: str, source: str, options: str | None = None) -> Any:
+    """A reward on a model's path, name or (`remote`) address; `options` is JSON: its other arguments.
+
+    Raises:
+        UnknownName: there is no such kind.
+        InvalidArgument: the options are not a JSON object, or not the reward's.
+        SmcgenError: the model cannot be loaded.
+    """
+    if kind not in REWARDS:
+        raise UnknownName("reward_kind", kind, REWARDS)
+    arguments = json_object("reward_args", options)
+    make = getattr(importlib.import_module("smcgen.text.rewards"), REWARDS[kind])
+    try:
+        return made("reward_args", make, source, arguments)
+    except InvalidArgument as error:  # "model" would be taken for the one that writes
+        if error.name != "model" or kind == "remote":
+            raise
+        raise InvalidArgument("reward", error.got, error.allowed) from error
+
+
+def named_reward(kind: str, source: str | None, options: str | None) -> Any:
+    """The same for arguments that may not be there; None without a source.
+
+    Raises:
+        InvalidArgument: there are arguments for a reward, and no reward.
+    """
+    if source is not None:
+        return load_reward(kind, source, options)
+    if options or kind != "process":
+        given = "reward_args" if options else "reward_kind"
+        raise InvalidArgument(given, "..." if options else kind, "nothing without --reward")
+    return None
