@@ -43,7 +43,10 @@ def serve_command(
         ),
     ] = None,
     model_name: Annotated[
-        str | None, typer.Option(help="What clients call the model; default: the path's last part.")
+        str | None,
+        typer.Option(
+            help="What clients call the model; default: the path's last part, or the name on the server."
+        ),
     ] = None,
     max_concurrent: Annotated[int, typer.Option(help="Runs at a time.")] = 8,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
@@ -67,10 +70,10 @@ def serve_command(
     check_exposure(host, api_key)
     try:
         with bound(host, port) as sockets:  # before a large model is loaded for nothing
+            writer = load_engine(engine, model, engine_args)
             config = Config(
-                engine=load_engine(engine, model, engine_args),
-                # a folder's place on this machine is not the clients' business
-                model=model_name or (Path(model).resolve().name if Path(model).exists() else model),
+                engine=writer,
+                model=model_name or (writer.name if engine == "remote" else _last_part(model)),
                 reward=named_reward(reward_kind, reward, reward_args),
                 answer=answer,
                 strategy=strategy,
@@ -97,6 +100,11 @@ def serve_command(
     except CannotListen as error:
         typer.secho(f"smcgen: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(3) from error
+
+
+def _last_part(model: str) -> str:
+    """A model's name for clients: a folder's place on this machine is not their business."""
+    return Path(model).resolve().name if Path(model).exists() else model
 
 
 def as_typed(text: str) -> int | str:

@@ -33,20 +33,23 @@ def plan(config: Config, ask: Ask) -> Steering:
         if value is not None and field not in strategy.uses:
             raise InvalidArgument(field, value, f"no {field} with strategy {name!r}")
     max_tokens = _at_most("max_tokens", ask.tokens, config.max_tokens) or config.max_tokens
+    prompt = _prompt(config, ask)
+    # a text ends where the model's context does: it costs no more than that
+    most = min(max_tokens, config.engine.max_length - len(prompt.ids))
     choices = ask.n or 1
     given = lambda field: _given(ask, config, field)
     return Steering(
         engine=config.engine,
         reward=config.reward,
         extract=config.answer,  # pyright: ignore[reportArgumentType]  (a function by now)
-        prompt=_prompt(config, ask),
+        prompt=prompt,
         strategy=name,
         choices=choices,
-        n_particles=_particles(config, ask, strategy, choices, max_tokens),
+        n_particles=_particles(config, ask, strategy, choices, most),
         tokens=ask.budget,
         seed=secrets.randbits(32) if ask.seed is None else ask.seed,
         options={
-            "max_tokens": max_tokens,
+            "max_tokens": most,
             "temperature": given("temperature"),
             "top_p": given("top_p"),
             "top_k": given("top_k"),
@@ -65,7 +68,7 @@ def check_model(config: Config, name: str) -> None:
         raise APIError(404, message, param="model", code="model_not_found")
 
 
-def _particles(config: Config, ask: Ask, strategy: Strategy, choices: int, max_tokens: int) -> int:
+def _particles(config: Config, ask: Ask, strategy: Strategy, choices: int, most: int) -> int:
     if "n_particles" not in strategy.uses:  # as many texts as are asked for
         _at_most("n", choices, config.max_particles)
         return choices
@@ -73,9 +76,10 @@ def _particles(config: Config, ask: Ask, strategy: Strategy, choices: int, max_t
         raise InvalidArgument("budget", ask.budget, "either budget or n_particles")
     count = config.n_particles if ask.n_particles is None else ask.n_particles
     if ask.budget is not None:
-        if ask.budget < max_tokens:
-            raise InvalidArgument("budget", ask.budget, f"at least max_tokens={max_tokens} tokens")
-        count = min(ask.budget // max_tokens, config.max_particles)
+        if ask.budget < most:
+            allowed = f"at least max_tokens={most}, the most tokens that one text can have here"
+            raise InvalidArgument("budget", ask.budget, allowed)
+        count = min(ask.budget // most, config.max_particles)
     _at_most("n_particles", count, config.max_particles)
     if choices > count:
         raise InvalidArgument("n", choices, f"at most n_particles={count}")
@@ -107,7 +111,10 @@ def _prompt(config: Config, ask: Ask) -> Prompt:
     try:
         prompt = encode(config.engine.tokenizer, ask.content())
     except InvalidArgument as error:
-        raise APIError(400, f"{field}: expected {error.allowed}", param=field) from error
+        hint = ""
+        if field == "messages" and not getattr(config.engine.tokenizer, "chat_template", None):
+            hint = "; send text to /v1/completions"
+        raise APIError(400, f"{field}: expected {error.allowed}{hint}", param=field) from error
     except TemplateError as error:
         message = f"{field}: the model's chat template refuses it: {error}"
         raise APIError(400, message, param=field) from error

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 import smcgen
 from smcgen.serve.strategies import STRATEGIES
+from smcgen.text import FunctionReward
 from tests.serve import running
 
 PROMPT = "Q:12+34*5\n"
@@ -155,6 +157,23 @@ def test_a_budget_buys_particles(tape):
     ours = reply.model_extra["smcgen"]
     assert ours["n_particles"] == 4
     assert ours["cost"]["tokens_generated"] <= 149
+
+
+def test_a_budget_counts_the_room_that_a_short_model_has():
+    """The server allows far longer texts than this model's context of 128 tokens."""
+    reward = FunctionReward(lambda texts: [0.1 * text.count("a") for text in texts])
+    settings = running.config(engine=running.chatty(), reward=reward, step=8, max_tokens=1024)
+    assert settings.engine.max_length == 128
+    prompt = [0] * 68  # which leaves room for 60
+    with running.serving(settings) as server:
+        for fields, particles in (({}, 3), ({"max_tokens": 500}, 3), ({"max_tokens": 20}, 9)):
+            options = {"model": "m", "prompt": prompt, "extra_body": {"budget": 199}}
+            reply = running.client(server).completions.create(**options, **fields)
+            ours = reply.model_extra["smcgen"]
+            assert ours["n_particles"] == particles
+            assert ours["cost"]["tokens_generated"] <= 199
+        with pytest.raises(openai.BadRequestError, match="budget=59.*at least max_tokens=60"):
+            running.client(server).completions.create(**options | {"extra_body": {"budget": 59}})
 
 
 def test_models_and_health(tape):

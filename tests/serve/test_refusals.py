@@ -74,6 +74,12 @@ def test_fields(chat, fields, param, words, stream):
     assert error["type"] == "invalid_request_error"
 
 
+def test_a_chat_with_a_model_that_has_no_template_is_sent_elsewhere(tape):
+    got = post(tape, json={"model": "tape", "messages": HELLO})
+    error = refused(got, 400, "messages: ", "no chat template; send text to /v1/completions")
+    assert error["param"] == "messages"
+
+
 def test_numbers_that_json_lacks(chat):
     text = '{"model": "m", "messages": [{"role": "user", "content": "a"}], "strength": NaN}'
     got = post(chat, content=text, headers={"content-type": "application/json"})
