@@ -173,7 +173,7 @@ def test_threads_share_batches_and_mix_nothing_up(tape, prm):
 
 
 @real
-def test_steers_beside_a_policy_on_vllm_in_the_same_process(tape, prm):
+def test_steps_beside_a_policy_on_vllm_in_the_same_process(tape, prm):
     """Two engines step in two threads, and the end of one is not the end of the other."""
     from vllm import LLM, SamplingParams
 
