@@ -44,9 +44,7 @@ def serve_command(
     ] = None,
     model_name: Annotated[
         str | None,
-        typer.Option(
-            help="What clients call the model; default: the path's last part, or the name on the server."
-        ),
+        typer.Option(help="What clients call it; default: the path's last part, or the server's."),
     ] = None,
     max_concurrent: Annotated[int, typer.Option(help="Runs at a time.")] = 8,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
