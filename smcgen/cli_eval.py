@@ -104,7 +104,7 @@ def eval_command(
     try:
         results: Results = evaluate(
             problems,
-            _strategies(strategy, json_object("strategy_args", strategy_args)),
+            _strategies(strategy, json_object("strategy_args", strategy_args, shown=True)),
             Later(load_engine, (engine, model, engine_args)),
             rewards,
             _budgets(budget),

@@ -16,24 +16,25 @@ _PASSED_ON = ("engine_args", "model_kwargs")  # names of what engines hand to ot
 _SECRET = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
 
 
-def json_object(name: str, text: str | None) -> dict[str, Any]:
-    """The arguments; none if there is no text.
+def json_object(name: str, text: str | None, shown: bool = False) -> dict[str, Any]:
+    """The arguments; none if there is no text. What is wrong is `shown` only where there can be no key.
 
     Raises:
         InvalidArgument: it is not a JSON object.
     """
+    came = text if shown else "..."
     try:
         found = json.loads(text) if text else {}
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         # not "from error", which holds the text
         raise InvalidArgument(
-            name, "...", f"a JSON object; at {where}: {error.msg.split(':')[0]}"
+            name, came, f"a JSON object; at {where}: {error.msg.split(':')[0]}"
         ) from None
     except RecursionError:
-        raise InvalidArgument(name, "...", "a JSON object, less deep") from None
+        raise InvalidArgument(name, came, "a JSON object, less deep") from None
     if not isinstance(found, dict):
-        raise InvalidArgument(name, "...", f"a JSON object, not a {type(found).__name__}")
+        raise InvalidArgument(name, came, f"a JSON object, not a {type(found).__name__}")
     return found
 
 

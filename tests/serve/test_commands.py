@@ -26,7 +26,6 @@ def answered(served, model):
     return [choice["text"] for choice in got.json()["choices"]]
 
 
-@pytest.mark.long
 def test_a_remote_engine(tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     options = json.dumps({"tokenizer": str(tmp_path), "api_key": "for-the-upstream"})
@@ -41,7 +40,6 @@ def test_a_remote_engine(tmp_path):
     assert "for-the-upstream" not in served.said
 
 
-@pytest.mark.long
 @vllm_tiny.needs_vllm
 @pytest.mark.filterwarnings("ignore")
 def test_vllm():

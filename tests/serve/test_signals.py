@@ -24,7 +24,6 @@ def ask(url, n):
     return httpx.post(f"{url}/v1/completions", json=body, timeout=60)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c(times):
     """Once: those who were there are answered. Twice: they are told so, and the process ends, in good order."""
