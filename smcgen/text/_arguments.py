@@ -65,14 +65,15 @@ def _raise_unknown(name: str, make: Any, arguments: Mapping[str, Any], error: Ex
     if found is None or found[1] not in arguments:
         return
     parameters = list(inspect.signature(make).parameters.values())
-    known = ", ".join(p.name for p in parameters[1:] if p.kind is not p.VAR_KEYWORD)
-    more = "" if parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD else ", or the model's"
-    allowed = f"an argument of {_called(make)}: {known}{more}"
+    known = [p.name for p in parameters[1:] if p.kind is not p.VAR_KEYWORD]
+    if parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        known.append("or those of what it loads")
+    allowed = f"an argument of {_called(make)}: {', '.join(known)}"
     raise InvalidArgument(name, found[1], allowed) from error
 
 
 def _called(make: Any) -> str:
-    return getattr(make, "__name__", "it")
+    return getattr(make, "__name__", "it").lstrip("_")
 
 
 def _hidden(text: str, arguments: Mapping[str, Any]) -> str:

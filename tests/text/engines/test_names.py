@@ -43,3 +43,12 @@ def test_vllm_over_several_devices_gets_its_arguments(monkeypatch):
     _, own = load_engine("vllm", "m", json.dumps(options))
     assert own == {"max_length": 99}
     assert built == [(("m",), {"tensor_parallel_size": 2, "pipeline_parallel_size": 2})]
+
+
+def test_an_argument_that_vllm_over_several_devices_does_not_have(monkeypatch):
+    def refuse(model, tensor_parallel_size, **options):
+        raise TypeError("EngineArgs.__init__() got an unexpected keyword argument 'foo'")
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=refuse))
+    with pytest.raises(InvalidArgument, match="engine_args='foo'.* of vllm_of_many: or those of"):
+        load_engine("vllm", "m", '{"tensor_parallel_size": 2, "foo": 1}')
