@@ -122,3 +122,22 @@ def test_many_jobs_from_many_threads():
 def test_sizes(threads, waiting):
     with pytest.raises(InvalidArgument):
         Pool(threads, waiting)
+
+
+def test_a_job_that_is_given_up_is_answered_before_its_step_ends():
+    began, go_on, ends = threading.Event(), threading.Event(), []
+
+    def work(callback):
+        began.set()
+        assert go_on.wait(30)
+        return "late"
+
+    pool = Pool(1, 1, lambda job, error: ends.append(error))
+    runs, waits = pool.submit(work, 60), pool.submit(work, 60)
+    assert began.wait(30)
+    pool.stop_all("shutdown", at_once=True)
+    for job in (runs, waits):
+        assert isinstance(job.future.exception(0), Stopped)
+    go_on.set()  # what it returns is for nobody
+    until(lambda: len(ends) == 2)
+    pool.close()
