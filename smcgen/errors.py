@@ -1,7 +1,11 @@
 """Errors a user can meet. Each names the argument, what came, and what is allowed."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
+
+SECRET = re.compile(r"(api_?key|(^|_)token|secret|password)$", re.IGNORECASE)
+"""Names of arguments whose values are in no message."""
 
 
 class SmcgenError(Exception):
@@ -9,9 +13,11 @@ class SmcgenError(Exception):
 
 
 class InvalidArgument(SmcgenError, ValueError):
-    """An argument is not what it must be."""
+    """An argument is not what it must be. What came is not told of one that is named like a secret."""
 
     def __init__(self, name: str, got: Any, allowed: str):
+        if SECRET.search(name) and isinstance(got, str):
+            got = "***"
         super().__init__(f"{name}={got!r} is not allowed: expected {allowed}")
         self.name, self.got, self.allowed = name, got, allowed
 

@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smcgen.errors import InvalidArgument, SmcgenError
+from smcgen.errors import SECRET, InvalidArgument, SmcgenError
 
 _UNKNOWN = re.compile(r"(?:unexpected keyword argument|multiple values for argument) '(\w+)'")
 _PASSED_ON = ("engine_args", "model_kwargs")  # names of what engines hand to other libraries
-_SECRET = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
 
 
 def json_object(name: str, text: str | None, shown: bool = False) -> dict[str, Any]:
@@ -79,6 +78,6 @@ def _called(make: Any) -> str:
 def _hidden(text: str, arguments: Mapping[str, Any]) -> str:
     """Without the values of arguments that are named like secrets."""
     for key, value in arguments.items():
-        if _SECRET.search(key) and str(value):
+        if SECRET.search(key) and str(value):
             text = text.replace(str(value), "***")
     return text

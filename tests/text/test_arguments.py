@@ -92,8 +92,10 @@ def test_a_device_that_is_not_there(unchecked):
 @pytest.mark.slow
 def test_an_argument_that_vllm_does_not_have(unchecked):
     said = run("serve", "vllm", {"foo": 1}, str(vllm_tiny.folder()))
-    assert "engine_args='foo' is not allowed" in said
+    assert "foo=1 is not allowed: expected an engine argument of vLLM's" in said
     assert "__init__" not in said
+    said = run("serve", "vllm", {"api_key": KEY}, str(vllm_tiny.folder()))
+    assert "api_key='***' is not allowed" in said
 
 
 def test_a_message_that_repeats_a_key_does_not_show_it():

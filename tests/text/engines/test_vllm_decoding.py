@@ -109,7 +109,7 @@ def test_copies_outlive_a_schedule_that_finds_no_room(engine, monkeypatch):
         return out
 
     def steps(of, before=lambda: None):
-        keys = jax.random.split(jax.random.key(4), (2, 2))
+        keys = jax.random.split(jax.random.key(0), (2, 2))
         rows, limits = np.arange(4), np.full(4, 60)
         write = lambda session, key, m: session.extend(
             rows[:m], Step(tokens=3), limits[:m], StepRandomness(key, max(1, m // 2))
