@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of, settings_of
+from smcgen.core.arguments import check_counts, keys_of, settings_of
 from smcgen.core.body import Keep, Settings
 from smcgen.core.failures import raise_if_failed
 from smcgen.core.markov import Markov
@@ -104,9 +104,8 @@ def controlled_smc(
         raise ModelError(
             f"controlled_smc needs a traceable smcgen.Markov model of one problem; {type(model).__name__} is not"
         )
-    for name, value, least in (("iterations", iterations, 0), ("draws", draws, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidArgument(name, value, f"an integer >= {least}")
+    check_counts(0, iterations=iterations)
+    check_counts(draws=draws)
     start = _start(model, twist)
     settings = settings_of(n_particles, resampling, ess_threshold, keep)
     if isinstance(settings.resampler.scheme, Transform):

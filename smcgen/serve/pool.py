@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from smcgen.errors import InvalidArgument
+from smcgen.core.arguments import check_counts
 
 Work = Callable[[Callable[[Any], None]], Any]
 _SMOOTH = 0.2  # weight of the latest run in the mean duration that Retry-After is made from
@@ -108,9 +108,8 @@ class Pool:
         waiting: int,
         on_end: Callable[[Job, BaseException | None], None] = lambda job, error: None,
     ):
-        for name, value, least in (("max_concurrent", threads, 1), ("max_queue", waiting, 0)):
-            if value < least:
-                raise InvalidArgument(name, value, f"an integer >= {least}")
+        check_counts(max_concurrent=threads)
+        check_counts(0, max_queue=waiting)
         self._threads, self._room, self._on_end = threads, waiting, on_end
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from smcgen.core import compile as compiling
 from smcgen.core._types import PyTree, RandomKey
-from smcgen.core.arguments import keys_of
-from smcgen.errors import InvalidArgument
+from smcgen.core.arguments import check_counts, keys_of
 from smcgen.ssm._tree import Tree
 from smcgen.ssm.inputs import check_inputs
 from smcgen.ssm.laws import Law, draw
@@ -81,20 +80,15 @@ class StateSpaceModel(Tree, ABC):
                 not finite, or breaks a constraint of its law.
             ModelError: a law has a wrong shape.
         """
-        _integer("num_steps", num_steps, 0)
+        check_counts(0, num_steps=num_steps)
         if num_series is not None:
-            _integer("num_series", num_series, 1)
+            check_counts(num_series=num_series)
         check_inputs(self, num_steps + 1, f"to simulate {num_steps} steps")
         check_finite(self)
         check_laws(self, num_steps, drawn=True)
         run = compiled(_simulate, self, static=(1, 2))
         series = run(keys_of(key, None), num_steps, num_series or 1)
         return series if num_series else jax.tree.map(lambda x: x[0], series)
-
-
-def _integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidArgument(name, value, f"an integer >= {least}")
 
 
 def _simulate(model: StateSpaceModel, key: RandomKey, num_steps: int, n: int) -> Simulation:

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from smcgen.core import interrupts
+from smcgen.core.arguments import check_counts
 from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Client:
         self.url = _checked_url(base_url)
         if not isinstance(timeout, Real) or isinstance(timeout, bool) or not timeout > 0:
             raise InvalidArgument("timeout", timeout, "seconds > 0")
-        check_count("retries", retries, 0)
-        check_count("max_concurrency", max_concurrency, 1)
+        check_counts(0, retries=retries)
+        check_counts(max_concurrency=max_concurrency)
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._key = _checked_key(api_key)
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -226,12 +227,6 @@ def _shut_down(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> 
             loop.call_soon(loop.stop)  # after the cancelled futures have told their threads
 
     asyncio.run_coroutine_threadsafe(close(), loop)
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise InvalidArgument unless it is an integer that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InvalidArgument(name, value, f"an integer >= {least}")
 
 
 def _checked_url(url: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from smcgen.core.arguments import check_counts
 from smcgen.errors import EngineError, InvalidArgument, MissingExtra
 from smcgen.text.engines._completer import Completion, Request
 from smcgen.text.engines._request_engine import RequestEngine, end_ids, scored, vocabulary
-from smcgen.text.engines._vllm_refused import check_count
 from smcgen.text.engines._vllm_watched import watched
 from smcgen.text.sampling import Sampling
 
@@ -46,7 +46,7 @@ class VLLMRequests(RequestEngine):
         eos_ids: Sequence[int] | None = None,
         restarts: int = 1,
     ):
-        check_count("restarts", restarts, 0)
+        check_counts(0, restarts=restarts)
         self._core = _Restarted(llm, restarts)
         config = self._core.llm.llm_engine.model_config
         most = int(config.max_model_len) - 1

@@ -28,15 +28,6 @@ def check_known(engine_args: Mapping[str, Any]) -> None:
             raise InvalidArgument(name, engine_args[name], f"an engine argument of vLLM's{meant}")
 
 
-def check_count(name: str, got: Any, least: int, none: bool = False) -> None:
-    """Refuse what is not an integer of at least `least`, or None where that is allowed."""
-    if none and got is None:
-        return
-    if isinstance(got, bool) or not isinstance(got, int) or got < least:
-        allowed = f"an integer >= {least}"
-        raise InvalidArgument(name, got, f"None or {allowed}" if none else allowed)
-
-
 def refused(
     error: Exception,
     args: Mapping[str, Any],

@@ -10,8 +10,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from smcgen.core.arguments import check_counts
 from smcgen.errors import InvalidArgument
-from smcgen.text._http import Client, check_count
+from smcgen.text._http import Client
 from smcgen.text._served import served
 from smcgen.text.engines._completions import Completions
 from smcgen.text.engines._probe import Probe
@@ -68,7 +69,7 @@ class Remote(RequestEngine):
         eos_ids: Sequence[int] | None = None,
         reproducible: bool = True,
     ):
-        check_count("batch_size", batch_size, 1)
+        check_counts(batch_size=batch_size)
         self._client = Client(
             base_url, api_key, timeout=timeout, retries=retries, max_concurrency=max_concurrency
         )

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from smcgen.core.arguments import check_counts
 from smcgen.core.cost import Meter
 from smcgen.errors import InvalidArgument
 from smcgen.text.engines._check import check_completions, check_law, check_prompts, end_tokens
 from smcgen.text.engines._vllm_env import in_process
-from smcgen.text.engines._vllm_refused import check_count
 from smcgen.text.engines.base import Law
 from smcgen.text.identity import weights_hash
 from smcgen.text.prompts import Prompt
@@ -57,8 +57,9 @@ class VLLM:
         max_length: int | None = None,
         **engine_args: Any,
     ):
-        check_count("restarts", restarts, 0)
-        check_count("max_length", max_length, 1, none=True)
+        check_counts(0, restarts=restarts)
+        if max_length is not None:
+            check_counts(max_length=max_length)
         with in_process():
             from smcgen.text.engines._vllm import adopt, build
             from smcgen.text.engines._vllm.core import Core
