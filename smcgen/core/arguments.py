@@ -44,8 +44,10 @@ def settings_of(
     return Settings(int(n), schedule, keep, ancestor_sampling, layout, batches)
 
 
-def check_counts(least: int = 1, **counts: Any) -> None:
-    """Raise `InvalidArgument` unless each count is an integer of at least `least`."""
+def check_counts(least: int = 1, optional: bool = False, **counts: Any) -> None:
+    """Raise `InvalidArgument` unless each count is an integer of at least `least`, or None where they are optional."""
     for name, value in counts.items():
+        if optional and value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidArgument(name, value, f"an integer >= {least}")
+            raise InvalidArgument(name, value, f"{'None or ' * optional}an integer >= {least}")

@@ -58,8 +58,7 @@ class VLLM:
         **engine_args: Any,
     ):
         check_counts(0, restarts=restarts)
-        if max_length is not None:
-            check_counts(max_length=max_length)
+        check_counts(optional=True, max_length=max_length)
         with in_process():
             from smcgen.text.engines._vllm import adopt, build
             from smcgen.text.engines._vllm.core import Core
