@@ -78,8 +78,8 @@ def first(
     zero, none = flat[..., 0] * 0, np.zeros(shape[:-1], np.int32)
     founders = np.broadcast_to(np.arange(settings.n, dtype=np.int32), shape)
     carry = Carry(None, flat, zero, zero, zero, founders, none, none, none)
-    weigh = partial(_weighed, model, ahead, settings, path)
-    carry, increment = weigh(carry, founders, flat, state, log_g, 0)
+    given = carry, founders, flat, state, log_g, 0
+    carry, increment = _weighed(model, ahead, settings, path, *given)
     return carry, Info(None, None, None, carry.ess, increment, *kept(model, carry, settings))
 
 
@@ -99,9 +99,10 @@ def step(
         pinned = (
             None if path is None else _pinned(model, step_key, settings, driver, path, carry, t, on)
         )
-        weights = carry.log_weights
-        with beside(weights):
-            chosen = select(step_key, t, weights, carry.ess, on, settings.resampler, pinned)
+        with beside(carry.log_weights):
+            chosen = select(
+                step_key, t, carry.log_weights, carry.ess, on, settings.resampler, pinned
+            )
     state = driver.cond(
         chosen.resampled,
         partial(_rearranged, model, settings),
@@ -119,8 +120,8 @@ def step(
         state, log_g = model.step_pinned(chosen.propagate, t, state, at(path, t))
     log_g = _checked(log_g, chosen.log_weights.shape, "step")
     state, log_g = _laid_out(model, settings, state, log_g)
-    weigh = partial(_weighed, model, step_key if driver.ahead else None, settings, path)
-    carry, increment = weigh(carry, chosen.ancestors, chosen.log_weights, state, log_g, t)
+    given = carry, chosen.ancestors, chosen.log_weights, state, log_g, t
+    carry, increment = _weighed(model, step_key if driver.ahead else None, settings, path, *given)
     ancestors = None
     if settings.shows_ancestors:
         ancestors = settings.layout.spread(chosen.ancestors, settings.n, axis)
@@ -152,8 +153,9 @@ def _weighed(
             small, increment = account(*given)
             return small._replace(state=state), increment
         shape = np.shape(carry.ess)
-        running = np.full(shape, t < model.num_steps)  # that they have not failed is seen inside
-        on = _on(model, _undone(model, running, state), t + 1) if t < model.num_steps else running
+        on = np.full(shape, t < model.num_steps)  # that they have not failed is seen inside
+        if t < model.num_steps:
+            on = _on(model, _undone(model, on, state), t + 1)
         pinned = None if path is None else np.zeros(shape, np.int32)
         small, increment, chosen = turn(*given, ahead, on, pinned, settings.resampler)
     return small._replace(state=state, chosen=chosen), increment

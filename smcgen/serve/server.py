@@ -78,9 +78,8 @@ class Server(uvicorn.Server):
         if not (self.should_exit and sig == signal.SIGINT):
             super().handle_exit(sig, frame)
         elif self.at_once or not self.started or self._loop is None:
-            _leave(
-                _INTERRUPTED
-            )  # a third one, or nobody is served yet: a warm-up cannot be stopped
+            # a third one, or nobody is served yet: a warm-up cannot be stopped
+            _leave(_INTERRUPTED)
         else:
             self.at_once = True
             self._loop.call_soon_threadsafe(self._end_now)

@@ -3,13 +3,14 @@
 There may be keys among them, so that a message names arguments and places, and shows no value.
 """
 
+import importlib
 import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smcgen.errors import SECRET, InvalidArgument, SmcgenError
+from smcgen.errors import SECRET, InvalidArgument, SmcgenError, UnknownName
 
 _UNKNOWN = re.compile(r"(?:unexpected keyword argument|multiple values for argument) '(\w+)'")
 _PASSED_ON = ("engine_args", "model_kwargs")  # names of what engines hand to other libraries
@@ -35,6 +36,22 @@ def json_object(name: str, text: str | None, shown: bool = False) -> dict[str, A
     if not isinstance(found, dict):
         raise InvalidArgument(name, came, f"a JSON object, not a {type(found).__name__}")
     return found
+
+
+def asked(
+    what: str, kinds: Mapping[str, tuple[str, str]], kind: str, name: str, options: str | None
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What makes a `kind`, given by module and name and imported now, and its arguments.
+
+    Raises:
+        UnknownName: there is no such kind.
+        InvalidArgument: the options are not a JSON object.
+    """
+    if kind not in kinds:
+        raise UnknownName(what, kind, kinds)
+    arguments = json_object(name, options)
+    module, attribute = kinds[kind]
+    return getattr(importlib.import_module(module), attribute), arguments
 
 
 def made(name: str, make: Callable[..., Any], first: Any, arguments: Mapping[str, Any]) -> Any:

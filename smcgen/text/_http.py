@@ -11,8 +11,9 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from numbers import Real
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 
 from smcgen.core import interrupts
 from smcgen.core.arguments import check_counts
-from smcgen.errors import InvalidArgument, MissingExtra, SmcgenError
+from smcgen.errors import EngineError, InvalidArgument, MissingExtra, RewardError, SmcgenError
 
 if TYPE_CHECKING:
     import httpx
@@ -30,11 +31,18 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "SMCGEN_REMOTE_API_KEY"
 _CONNECT, _LONGEST_WAIT = 10.0, 60.0  # seconds
 _MOST_BYTES = 1 << 28  # of one answer
+_MOST_SHOWN = 300  # characters of what a server says
 _AGAIN = {408, 429, 500, 502, 503, 504}
 
 
 class ServerError(SmcgenError):
-    """A server cannot be reached, does not answer in time, refuses, or answers with what cannot be right."""
+    """A server cannot be reached, does not answer in time, refuses, or answers with what cannot be right.
+
+    Attributes:
+        status: with which it refused, if it did.
+    """
+
+    status: int | None = None
 
 
 class Client:
@@ -174,7 +182,9 @@ class Client:
             return None, problem, _retry_after(answer.headers.get("Retry-After"))
         if status in (401, 403):
             problem += f" (pass api_key=, or set {KEY_VARIABLE})"
-        raise ServerError(f"{url}: {problem}")
+        refused = ServerError(f"{url}: {problem}")
+        refused.status = status
+        raise refused
 
     async def _read(self, answer: "httpx.Response", path: str) -> bytes:
         parts, size = [], 0
@@ -201,10 +211,24 @@ class Client:
             text = str(said["message"] if isinstance(said, dict) else said)
         except (ValueError, AttributeError, KeyError, RecursionError):
             pass
-        text = " ".join(text.split())
-        if self._key:  # servers like to repeat the key that they refuse
+        return repr(self._shown(" ".join(text.split())))
+
+    def _shown(self, text: str) -> str:
+        """A text that came, cut short. Servers like to repeat the key that they were sent."""
+        if self._key:
             text = text.replace(self._key, "***")
-        return repr(text if len(text) <= 300 else text[:300] + "...")
+        return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What is wrong with an answer that is read here is told without the key, and in short."""
+        try:
+            yield
+        except (EngineError, RewardError) as error:
+            shown = self._shown(str(error))
+            if shown == str(error):
+                raise
+            raise type(error)(shown) from None
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,17 +1,17 @@
 """Rewards by kind, as the command line asks for them; imported when one is asked for."""
 
-import importlib
 from typing import Any
 
-from smcgen.errors import InvalidArgument, UnknownName
-from smcgen.text._arguments import json_object, made
+from smcgen.errors import InvalidArgument
+from smcgen.text._arguments import asked, made
 
+_MODULE = "smcgen.text.rewards"
 REWARDS = {
-    "process": "ProcessReward",
-    "classifier": "ClassifierReward",
-    "vllm-process": "VLLMProcessReward",
-    "vllm-classifier": "VLLMClassifierReward",
-    "remote": "RemoteReward",
+    "process": (_MODULE, "ProcessReward"),
+    "classifier": (_MODULE, "ClassifierReward"),
+    "vllm-process": (_MODULE, "VLLMProcessReward"),
+    "vllm-classifier": (_MODULE, "VLLMClassifierReward"),
+    "remote": (_MODULE, "RemoteReward"),
 }
 
 
@@ -23,10 +23,7 @@ def load_reward(kind: str, source: str, options: str | None = None) -> Any:
         InvalidArgument: the options are not a JSON object, or not the reward's.
         SmcgenError: the model cannot be loaded.
     """
-    if kind not in REWARDS:
-        raise UnknownName("reward_kind", kind, REWARDS)
-    arguments = json_object("reward_args", options)
-    make = getattr(importlib.import_module("smcgen.text.rewards"), REWARDS[kind])
+    make, arguments = asked("reward_kind", REWARDS, kind, "reward_args", options)
     try:
         return made("reward_args", make, source, arguments)
     except InvalidArgument as error:  # "model" would be taken for the one that writes

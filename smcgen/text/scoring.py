@@ -40,7 +40,7 @@ class Scoring:
         elsewhere: Sequence[bool],
         may_cut: bool,
     ):
-        self._texts, self._rows, self._twists, self._may_cut = texts, rows, twists, may_cut
+        self._texts, self._rows, self._may_cut = texts, rows, may_cut
         self._here = [w for w, away in zip(twists, elsewhere, strict=True) if not away]
         self._away = [w for w, away in zip(twists, elsewhere, strict=True) if away]
         self._sent = np.zeros(len(rows), dtype=bool)

@@ -52,9 +52,10 @@ class Completions:
         groups = self._groups(requests)
         answers = self._client.post(PATH, [self._body([requests[i] for i in g]) for g in groups])
         out: dict[int, Completion] = {}
-        for group, answer in zip(groups, answers, strict=True):
-            asked = [requests[i].ids for i in group]
-            out.update(zip(group, _completions(answer, asked), strict=True))
+        with self._client.reading():
+            for group, answer in zip(groups, answers, strict=True):
+                asked = [requests[i].ids for i in group]
+                out.update(zip(group, _completions(answer, asked), strict=True))
         return [out[i] for i in range(len(requests))]
 
     def _groups(self, requests: Sequence[Request]) -> list[list[int]]:
@@ -105,11 +106,14 @@ class Completions:
             for part in parts
         ]
         answers = self._client.post(PATH, bodies)
-        rows = [
-            _read(choice, ids).get("prompt_logprobs")
-            for part, answer in zip(parts, answers, strict=True)
-            for choice, ids in zip(choices(answer, len(part)), texts[part.start :], strict=False)
-        ]
+        with self._client.reading():
+            rows = [
+                _read(choice, ids).get("prompt_logprobs")
+                for part, answer in zip(parts, answers, strict=True)
+                for choice, ids in zip(
+                    choices(answer, len(part)), texts[part.start :], strict=False
+                )
+            ]
         return [scored(t, s, row) for t, s, row in zip(texts, starts, rows, strict=True)]
 
 
@@ -131,7 +135,7 @@ def choices(answer: Any, count: int) -> list[Mapping[str, Any]]:
     """
     found = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
-        raise EngineError(f"an answer without completions came: {str(answer)[:200]!r}")
+        raise EngineError(f"an answer without completions came: {answer!r}")
     if sorted(str(c.get("index")) for c in found) != sorted(map(str, range(count))):
         raise EngineError(
             f"completions {[c.get('index') for c in found]} came where {count} were asked for"

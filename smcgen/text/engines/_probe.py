@@ -29,7 +29,8 @@ class Probe:
         text, ids = self._text
         body = {**sampled(self._model, Sampling(0.0)), "max_tokens": 1, "prompt": text}
         answer = self._client.post(PATH, [body])[0]
-        read = choices(answer, 1)[0].get("prompt_token_ids")
+        with self._client.reading():
+            read = choices(answer, 1)[0].get("prompt_token_ids")
         if read is None:
             raise EngineError(
                 f"{self._client.url} returns no token ids: a server with `return_token_ids` is needed, such as vLLM"
@@ -55,7 +56,8 @@ class Probe:
         bodies = [{**law, "max_tokens": 1, "prompt": [ids], "allowed_token_ids": [i]} for i in two]
         said = []
         for answer in self._client.post(PATH, bodies):
-            logs = choices(answer, 1)[0].get("logprobs")
+            with self._client.reading():
+                logs = choices(answer, 1)[0].get("logprobs")
             logs = logs.get("token_logprobs") if isinstance(logs, dict) else None
             if not logs or not isinstance(logs[0], int | float):
                 raise EngineError(f"{self._client.url} returns no log-probabilities")

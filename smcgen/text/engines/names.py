@@ -1,10 +1,8 @@
 """Engines by name, as the command line asks for them; imported when one is asked for."""
 
-import importlib
 from typing import Any, NamedTuple
 
-from smcgen.errors import UnknownName
-from smcgen.text._arguments import json_object, made
+from smcgen.text._arguments import asked, made
 
 
 class EngineKind(NamedTuple):
@@ -35,13 +33,9 @@ def load_engine(kind: str, model: str, options: str | None = None) -> Any:
         InvalidArgument: the options are not a JSON object, or not the engine's.
         SmcgenError: the model cannot be loaded.
     """
-    if kind not in ENGINES:
-        raise UnknownName("engine", kind, ENGINES)
-    arguments = json_object("engine_args", options)
+    make, arguments = asked("engine", ENGINES, kind, "engine_args", options)
     if kind == "vllm" and any(arguments.get(name, 1) != 1 for name in _PARALLEL):
-        return made("engine_args", _vllm_of_many, model, arguments)
-    found = ENGINES[kind]
-    make = getattr(importlib.import_module(found.module), found.name)
+        make = _vllm_of_many
     return made("engine_args", make, model, arguments)
 
 

@@ -49,18 +49,13 @@ def score_all(
     try:
         answers = client.post(f"/{read.endpoint}", bodies)
     except ServerError as error:
-        if "answered 404" not in str(error) or "Not Found" not in str(error):
+        if error.status != 404 or "Not Found" not in str(error):
             raise  # a 404 with another text is of a model's name
         raise ServerError(f"{error}: {_NOT_OFFERED[read.endpoint]}") from error
     scores, tokens = np.empty(len(sent)), 0
     for part, answer in zip(parts, answers, strict=True):
-        try:
-            found = [_score(read, item) for item in _items(answer, len(part))]
-        except RewardError as error:
-            # it shows the answer, in which a server may repeat the key that it was sent
-            text = str(error).replace(client._key or "\0", "***")
-            raise RewardError(text if len(text) <= 300 else f"{text[:300]}...") from None
-        scores[part] = found
+        with client.reading():
+            scores[part] = [_score(read, item) for item in _items(answer, len(part))]
         usage = answer.get("usage")
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         tokens += counted if isinstance(counted, int) else sum(_size(sent[k]) for k in part)

@@ -1,5 +1,6 @@
 """`Remote` against a local HTTP server: laws, agreement with `Transformers`, what is refused, and faults."""
 
+import json
 import logging
 import os
 import signal
@@ -342,6 +343,20 @@ def test_a_failure_that_stays_is_one_clear_error(server, quick, fault, message):
     server.faults = [fault] * 3
     with pytest.raises(SmcgenError, match=message):
         write(engine)
+
+
+def test_a_key_that_an_answer_repeats_is_not_shown(server, quick):
+    """Nor is half of it, where a long answer is cut."""
+    key = "sk-secret-" + 60 * "x"
+    for before in range(0, 300, 50):
+        engine = remote(server, api_key=key)
+        write(engine)
+        said = json.dumps({"choices": None, "error": before * "-" + f"no {key}"}).encode()
+        server.faults = [(200, said, {})]
+        with pytest.raises(EngineError, match="without completions") as caught:
+            write(engine)
+        assert "sk-" not in str(caught.value)
+        assert len(str(caught.value)) <= 303
 
 
 def test_an_answer_without_end_is_cut_off(server, monkeypatch):
